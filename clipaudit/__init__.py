@@ -1,0 +1,76 @@
+"""clipaudit: find the wrong labels in an image data set, offline, with CLIP.
+
+import clipaudit
+
+summary = clipaudit.embed("photos")
+index = clipaudit.select(summary.cache)
+index.write("clean.parquet")
+clipaudit.evaluate(index, "truth.csv").overall.auroc
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipaudit.config import PRESETS, AuditConfig
+    from clipaudit.embedding import EmbedSummary, embed
+    from clipaudit.embeddings import EmbeddingsCache
+    from clipaudit.encoders import EncoderOptions
+    from clipaudit.errors import ClipAuditError
+    from clipaudit.evaluation import Evaluation, Metrics, evaluate
+    from clipaudit.exports import export
+    from clipaudit.index import CleanIndex, read_index
+    from clipaudit.pipeline import EmbedProgress
+    from clipaudit.samples import SourceOptions
+    from clipaudit.selection import reselect, select
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AuditConfig": "config",
+    "CleanIndex": "index",
+    "ClipAuditError": "errors",
+    "EmbedProgress": "pipeline",
+    "EmbedSummary": "embedding",
+    "EmbeddingsCache": "embeddings",
+    "EncoderOptions": "encoders",
+    "Evaluation": "evaluation",
+    "Metrics": "evaluation",
+    "PRESETS": "config",
+    "SourceOptions": "samples",
+    "embed": "embedding",
+    "evaluate": "evaluation",
+    "export": "exports",
+    "read_index": "index",
+    "reselect": "selection",
+    "select": "selection",
+}
+
+__all__ = [
+    "PRESETS",
+    "AuditConfig",
+    "CleanIndex",
+    "ClipAuditError",
+    "EmbedProgress",
+    "EmbedSummary",
+    "EmbeddingsCache",
+    "EncoderOptions",
+    "Evaluation",
+    "Metrics",
+    "SourceOptions",
+    "embed",
+    "evaluate",
+    "export",
+    "read_index",
+    "reselect",
+    "select",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # torch and pyarrow take seconds to import: only who uses a name pays for it.
+    if name in _HOMES:
+        return getattr(import_module(f"clipaudit.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'clipaudit' has no attribute {name!r}")

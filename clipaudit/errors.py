@@ -1,0 +1,39 @@
+"""Everything that can go wrong because of the user's data, files or machine: one family, said in the user's words."""
+
+from __future__ import annotations
+
+
+class ClipAuditError(Exception):
+    """A fault that its message explains: what was wrong, where (file and row), what to do. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(ClipAuditError):
+    """The call itself is wrong: an unknown name, options that exclude each other. Exit code 2."""
+
+    exit_code = 2
+
+
+class SourceError(ClipAuditError):
+    """Images or labels that cannot be used as they are: no classes, a bad row, a duplicate path."""
+
+
+class ImageError(ClipAuditError):
+    """One image that cannot be read. Its message is the sample's `reason`; the run goes on without it."""
+
+
+class ModelError(ClipAuditError):
+    """A model folder or hub id that cannot be loaded, or that is no dual encoder."""
+
+
+class CacheError(ClipAuditError):
+    """An embeddings cache that is missing, incomplete, damaged, full or made by another model."""
+
+
+class PromptError(ClipAuditError):
+    """A prompt file that is malformed, or a prompt that the text encoder would have to cut."""
+
+
+class IndexFileError(ClipAuditError):
+    """A clean index that is missing, damaged or not one of ours."""

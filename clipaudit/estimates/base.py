@@ -1,0 +1,89 @@
+"""What the selectors need of P(y|x), computed in chunks: never an (n, K) matrix as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES = 1 << 26
+# A class that a fold's model has never seen has probability 0; its loss must stay finite to be split.
+LOWEST_LOG_P = -1e4
+
+
+class Estimator(Protocol):
+    """Gives P(y|x) for a chunk of the audited samples."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Temporary memory for one row, in bytes."""
+        ...
+
+    def log_proba(self, embeddings: Tensor, rows: Tensor) -> Tensor:
+        """Log-probabilities.
+
+        Args:
+            embeddings: (m, d) float32 unit rows.
+            rows: (m,) int64, their positions among all audited samples.
+
+        Returns:
+            (m, K) float32, each row log P(.|x).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """P(y|x) of n samples, as far as the selectors look at it.
+
+    Attributes:
+        log_p_label: (n,) float32, log P(y_i | x_i) of the given label.
+        log_p_max: (n,) float32, max_k log P(k | x_i).
+        prediction: (n,) int64, the first class that reaches it.
+    """
+
+    log_p_label: Tensor
+    log_p_max: Tensor
+    prediction: Tensor
+
+
+def estimate(
+    estimators: Sequence[Estimator], embeddings: Tensor, labels: Tensor
+) -> tuple[list[Estimate], Tensor, Tensor]:
+    """Apply estimators to all samples, chunk by chunk.
+
+    Args:
+        estimators: One or more.
+        embeddings: (n, d) float16 or float32 unit rows.
+        labels: (n,) int64.
+
+    Returns:
+        One Estimate for each estimator; then, of the mean of their probabilities, the most probable class (n,) int64
+        and its probability (n,) float32: the suggested label.
+    """
+    n = len(embeddings)
+    device = embeddings.device
+    results = [
+        Estimate(
+            torch.empty(n, device=device),
+            torch.empty(n, device=device),
+            torch.empty(n, dtype=torch.int64, device=device),
+        )
+        for _ in estimators
+    ]
+    suggested, probability = torch.empty(n, dtype=torch.int64, device=device), torch.empty(n, device=device)
+    size = max(1, CHUNK_BYTES // max(estimator.row_bytes for estimator in estimators))
+    for start in range(0, n, size):
+        part = slice(start, min(start + size, n))
+        chunk, rows = embeddings[part].float(), torch.arange(part.start, part.stop, device=device)
+        mean = torch.zeros((), device=device)
+        for estimator, result in zip(estimators, results, strict=True):
+            log_p = estimator.log_proba(chunk, rows)
+            result.log_p_label[part] = log_p.gather(1, labels[part, None]).squeeze(1).clamp_min(LOWEST_LOG_P)
+            result.log_p_max[part], result.prediction[part] = log_p.max(1)
+            mean = mean + log_p.exp() / len(estimators)
+        probability[part], suggested[part] = mean.max(1)
+    return results, suggested, probability

@@ -1,0 +1,86 @@
+"""P(y|x) induced from the embeddings and the noisy labels by logistic regression (eq. 8), in-sample or out-of-fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clipaudit.estimates.logistic import LogisticModel, fit_logistic_regression
+
+
+class FoldedLogistic:
+    """One model for each fold of the samples. The paper's in-sample probabilities are a single fold."""
+
+    def __init__(self, models: Sequence[LogisticModel], folds: Tensor) -> None:
+        self.models, self._folds = models, folds
+
+    @property
+    def row_bytes(self) -> int:
+        """Temporary memory for one row, in bytes."""
+        return 8 * len(self.models[0].intercept)
+
+    @property
+    def converged(self) -> bool:
+        """Whether every fit reached the optimum."""
+        return all(model.converged for model in self.models)
+
+    def log_proba(self, embeddings: Tensor, rows: Tensor) -> Tensor:
+        """(m, d) float32 unit rows to (m, K) float32 log P(k|x), each row by its own fold's model; see Estimator."""
+        if len(self.models) == 1:
+            return self.models[0].log_proba(embeddings)
+        folds = self._folds[rows]
+        result = embeddings.new_empty(len(embeddings), len(self.models[0].intercept))
+        for number, model in enumerate(self.models):
+            mine = folds == number
+            result[mine] = model.log_proba(embeddings[mine])
+        return result
+
+
+def fit_folded_logistic(
+    embeddings: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    *,
+    c: float = 1.0,
+    balanced: bool = True,
+    folds: int = 0,
+    seed: int = 0,
+) -> FoldedLogistic:
+    """Fit eq. 8, as the paper does on all samples, or (beyond the paper) for each fold on the others.
+
+    In-sample probabilities are those of a model that has memorised part of the labels that it judges; out-of-fold ones
+    come from a model that has never seen them.
+
+    Args:
+        embeddings: (n, d) float16 or float32 unit rows.
+        labels: (n,) int64 in [0, n_classes).
+        n_classes: K.
+        c: Inverse strength of the L2 penalty.
+        balanced: Weigh class k by N / (K n_k).
+        folds: 0 for in-sample probabilities, else at least 2.
+        seed: Of the assignment to folds, which is stratified by class.
+    """
+    if folds == 0:
+        model = fit_logistic_regression(embeddings, labels, n_classes, c=c, balanced=balanced)
+        return FoldedLogistic([model], labels.new_zeros(len(labels)))
+    assignment = stratified_folds(labels, folds, seed)
+    models: list[LogisticModel] = []
+    for number in range(folds):
+        kept = (assignment != number).nonzero().squeeze(1)
+        initial = models[0] if models else None
+        models.append(
+            fit_logistic_regression(embeddings[kept], labels[kept], n_classes, c=c, balanced=balanced, initial=initial)
+        )
+    return FoldedLogistic(models, assignment)
+
+
+def stratified_folds(labels: Tensor, folds: int, seed: int) -> Tensor:
+    """(n,) int64 fold of each sample: random, with each class spread evenly over the folds."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    by_class = shuffled[labels.cpu()[shuffled].argsort(stable=True)]
+    result = torch.empty(len(labels), dtype=torch.int64)
+    result[by_class] = torch.arange(len(labels)) % folds
+    return result.to(labels.device)

@@ -1,0 +1,126 @@
+"""Logistic regression: scikit-learn's optimum, whatever the data look like."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from clipaudit.errors import ClipAuditError
+from clipaudit.estimates.logistic import fit_logistic_regression
+
+
+def clip_like(
+    n: int, d: int, k: int, seed: int, *, noise: float = 0.2, imbalance: float = 1.0, separation: float = 0.6
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit rows in a narrow cone around one direction, as CLIP gives them, with wrong labels."""
+    generator = torch.Generator().manual_seed(seed)
+    shares = imbalance ** torch.linspace(0, -1, k)
+    labels = torch.multinomial(shares, n, replacement=True, generator=generator)
+    means = torch.randn(k, d, generator=generator) / math.sqrt(d)
+    spread = torch.linspace(2, 0.2, d) / math.sqrt(d)
+    x = 1.2 * torch.eye(d)[0] + separation * means[labels] + 0.8 * spread * torch.randn(n, d, generator=generator)
+    wrong = torch.rand(n, generator=generator) < noise
+    labels = torch.where(wrong, torch.randint(0, k, (n,), generator=generator), labels)
+    return torch.nn.functional.normalize(x, dim=1), labels
+
+
+def largest_difference(
+    x: torch.Tensor, y: torch.Tensor, k: int, *, c: float = 1.0, balanced: bool = True, **options: int
+) -> float:
+    model = fit_logistic_regression(x, y, k, c=c, balanced=balanced, **options)
+    assert model.converged
+    weights = "balanced" if balanced else None
+    reference = LogisticRegression(C=c, class_weight=weights, tol=1e-8, max_iter=10000).fit(x.double(), y)
+    expected = np.zeros((len(y), k))
+    expected[:, reference.classes_] = reference.predict_proba(x.double())
+    return float(np.abs(model.log_proba(x).exp().numpy() - expected).max())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("n", "d", "k"), [(1500, 64, 2), (1500, 64, 3), (900, 128, 10), (3000, 48, 200), (80, 300, 4)])
+def test_probabilities_are_scikit_learns(n: int, d: int, k: int, seed: int) -> None:
+    assert largest_difference(*clip_like(n, d, k, seed), k) <= 1e-3
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+@pytest.mark.parametrize("c", [0.01, 1.0, 100.0])
+def test_penalty_and_weights_are_scikit_learns(c: float, balanced: bool) -> None:
+    x, y = clip_like(1500, 48, 6, 3, imbalance=50)
+    assert largest_difference(x, y, 6, c=c, balanced=balanced) <= 1e-3
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_one_sample_against_thousands(balanced: bool) -> None:
+    x, y = clip_like(3000, 32, 2, 4)
+    y[:] = 0
+    y[7], y[11:40] = 2, 1
+    assert largest_difference(x, y, 3, balanced=balanced) <= 1e-3
+
+
+@pytest.mark.parametrize("c", [1.0, 1e4])
+def test_separable_data(c: float) -> None:
+    x, y = clip_like(1000, 32, 5, 5, noise=0, separation=6)
+    assert largest_difference(x, y, 5, c=c) <= 1e-3
+
+
+def test_duplicates_and_constant_columns() -> None:
+    x, y = clip_like(300, 16, 3, 6)
+    x = torch.cat([x, x, torch.zeros_like(x[:10]) + 0.25])
+    y = torch.cat([y, y, torch.zeros_like(y[:10])])
+    x[:, 4] = 0.1
+    assert largest_difference(x, y, 3) <= 1e-3
+
+
+def test_gaps_in_class_ids_have_probability_zero() -> None:
+    x, y = clip_like(400, 16, 3, 7)
+    assert largest_difference(x, y * 4 + 1, 12) <= 1e-3
+    log_p = fit_logistic_regression(x, y * 4 + 1, 12).log_proba(x)
+    assert torch.isneginf(log_p[:, [0, 2, 3, 11]]).all()
+    torch.testing.assert_close(log_p.exp().sum(1), torch.ones(400))
+
+
+def test_a_single_class_is_certain() -> None:
+    x, _ = clip_like(20, 8, 2, 8)
+    log_p = fit_logistic_regression(x, torch.full((20,), 3), 5).log_proba(x)
+    assert (log_p[:, 3] == 0).all()
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 256, 10_000])
+def test_chunks_and_half_precision_storage_change_nothing(chunk_rows: int) -> None:
+    x, y = clip_like(300, 16, 4, 9)
+    whole = fit_logistic_regression(x.half(), y, 4).log_proba(x)
+    parts = fit_logistic_regression(x.half(), y, 4, chunk_rows=chunk_rows).log_proba(x)
+    torch.testing.assert_close(whole.exp(), parts.exp(), atol=5e-4, rtol=0)
+    assert largest_difference(x.half(), y, 4, chunk_rows=chunk_rows) <= 1e-3
+
+
+def test_a_start_elsewhere_ends_at_the_same_optimum() -> None:
+    x, y = clip_like(1000, 24, 5, 10)
+    other = fit_logistic_regression(*clip_like(1000, 24, 5, 11), 5)
+    cold, warm = fit_logistic_regression(x, y, 5), fit_logistic_regression(x, y, 5, initial=other)
+    torch.testing.assert_close(cold.log_proba(x).exp(), warm.log_proba(x).exp(), atol=5e-4, rtol=0)
+    again = fit_logistic_regression(x, y, 5, initial=cold)
+    assert again.n_iterations < cold.n_iterations
+
+
+def test_the_same_call_gives_the_same_bits() -> None:
+    x, y = clip_like(500, 24, 5, 12)
+    first, second = fit_logistic_regression(x, y, 5), fit_logistic_regression(x, y, 5)
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_running_out_of_steps_is_reported() -> None:
+    x, y = clip_like(500, 24, 5, 13)
+    assert not fit_logistic_regression(x, y, 5, max_iterations=2).converged
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_embeddings_that_are_not_finite_are_named(value: float) -> None:
+    x, y = clip_like(100, 8, 3, 14)
+    x[42, 3] = value
+    with pytest.raises(ClipAuditError, match="embedding 42 is not finite"):
+        fit_logistic_regression(x, y, 3)

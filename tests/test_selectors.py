@@ -1,0 +1,205 @@
+"""The pure core: zero-shot, consistency, combination, fallback, clean score, neighbours, folds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.neighbors import NearestNeighbors
+
+from clipaudit.audit import EstimateScores, decide
+from clipaudit.config import PRESETS, AuditConfig, preset
+from clipaudit.errors import UsageError
+from clipaudit.estimates import Neighbours, ZeroShot, estimate, fit_folded_logistic
+from clipaudit.estimates.induced import stratified_folds
+from clipaudit.selectors.combine import SELECTORS, clean_scores, fallback, margins, votes_needed
+from clipaudit.selectors.consistency import consistency
+
+
+def unit_rows(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.nn.functional.normalize(torch.randn(n, d, generator=generator), dim=1)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.01, 1.0])
+def test_zero_shot_is_equation_4_with_a_mean(temperature: float) -> None:
+    images, texts, owners = unit_rows(50, 16), unit_rows(7, 16, seed=1), [0, 0, 0, 1, 2, 2, 2]
+    similarity = np.exp((images.double() @ texts.double().T).numpy() / temperature)
+    s = np.stack([similarity[:, [j for j, owner in enumerate(owners) if owner == k]].mean(1) for k in range(3)], axis=1)
+    log_p = ZeroShot(texts, owners, temperature).log_proba(images, torch.arange(50))
+    np.testing.assert_allclose(log_p.exp(), s / s.sum(1, keepdims=True), atol=2e-5)
+
+
+def test_zero_shot_does_not_favour_classes_with_more_prompts() -> None:
+    text, images = unit_rows(1, 8, seed=2), unit_rows(20, 8)
+    log_p = ZeroShot(text.repeat(5, 1), [0, 1, 1, 1, 1], 0.07).log_proba(images, torch.arange(20))
+    np.testing.assert_allclose(log_p.exp(), 0.5, atol=1e-6)
+
+
+def test_zero_shot_losses_stay_finite_at_small_temperatures() -> None:
+    images = unit_rows(20, 4)
+    log_p = ZeroShot(torch.cat([images[:1], -images[:1]]), [0, 1], 1e-3).log_proba(images, torch.arange(20))
+    assert torch.isfinite(log_p).all()
+    assert float(log_p.min()) < -500
+
+
+def test_consistency_is_exactly_one_at_the_largest_probability() -> None:
+    log_p = torch.log_softmax(torch.randn(1000, 10, generator=torch.Generator().manual_seed(0)) * 20, 1)
+    log_p[:, 3] = log_p.max(1).values  # A tie is no doubt.
+    c = consistency(log_p[:, 3].numpy(), log_p.max(1).values.numpy())
+    assert (c == 1).all()
+
+
+def test_chunks_do_not_change_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings, labels = unit_rows(301, 8).half(), torch.arange(301) % 3
+    zero_shot = ZeroShot(unit_rows(3, 8, seed=1), [0, 1, 2], 0.07)
+    whole = estimate([zero_shot], embeddings, labels)
+    monkeypatch.setattr("clipaudit.estimates.base.CHUNK_BYTES", 10 * zero_shot.row_bytes)
+    parts = estimate([zero_shot], embeddings, labels)
+    torch.testing.assert_close(whole[0][0].log_p_label, parts[0][0].log_p_label)
+    assert torch.equal(whole[1], parts[1])
+
+
+def test_neighbours_agree_with_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings = unit_rows(200, 6)
+    labels = torch.randint(0, 4, (200,), generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(Neighbours, "_block", property(lambda self: 64))
+    log_p = Neighbours(embeddings, labels, 4, 10).log_proba(embeddings, torch.arange(200))
+    _, nearest = NearestNeighbors(n_neighbors=11).fit(embeddings).kneighbors(embeddings)
+    for row in range(200):
+        votes = np.bincount(labels[nearest[row, 1:]], minlength=4)
+        np.testing.assert_allclose(log_p[row].exp(), (votes + 0.25) / 11, rtol=1e-5)
+
+
+def test_folds_are_stratified_and_judge_unseen_samples() -> None:
+    labels = torch.randint(0, 5, (503,), generator=torch.Generator().manual_seed(0))
+    folds = stratified_folds(labels, 4, seed=0)
+    counts = np.array([[int(((folds == f) & (labels == k)).sum()) for f in range(4)] for k in range(5)])
+    assert (counts.max(1) - counts.min(1) <= 1).all()
+    assert torch.equal(folds, stratified_folds(labels, 4, seed=0))
+    assert not torch.equal(folds, stratified_folds(labels, 4, seed=1))
+    # Random labels cannot be predicted: only a model that has seen them finds them likely.
+    embeddings = unit_rows(503, 200)
+    means = []
+    for number in (0, 4):
+        fitted = fit_folded_logistic(embeddings, labels, 5, c=100, folds=number)
+        log_p = fitted.log_proba(embeddings, torch.arange(503))
+        means.append(float(log_p.exp().gather(1, labels[:, None]).mean()))
+    assert means[0] > 0.5
+    assert means[1] < 0.3
+
+
+@given(arrays(np.float64, 50, elements=st.floats(0, 1)), st.floats(0, 1))
+def test_margins_move_the_threshold_to_one_half(values: np.ndarray, threshold: float) -> None:
+    moved = margins(values, threshold)
+    assert ((moved >= 0.5) == (values >= threshold)).all()
+    assert ((moved >= 0) & (moved <= 1)).all()
+    order = np.argsort(values)
+    assert (np.diff(moved[order]) >= 0).all()
+
+
+@given(arrays(np.float64, (4, 30), elements=st.floats(0, 1)), st.integers(1, 4))
+def test_clean_score_agrees_with_the_votes(values: np.ndarray, votes: int) -> None:
+    score = clean_scores(values, votes)
+    assert ((score >= 0.5) == ((values >= 0.5).sum(0) >= votes)).all()
+    assert ((score >= 0) & (score <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("combine", "n", "votes"),
+    [
+        ("intersection", 4, 4),
+        ("union", 4, 1),
+        ("majority", 4, 3),
+        ("majority", 3, 2),
+        ("2-of-4", 4, 2),
+        ("1-of-1", 1, 1),
+    ],
+)
+def test_combinations(combine: str, n: int, votes: int) -> None:
+    assert votes_needed(combine, n) == votes
+
+
+@pytest.mark.parametrize("combine", ["", "all", "5-of-4", "0-of-4", "2-of-3", "x-of-4"])
+def test_unknown_combinations_are_refused(combine: str) -> None:
+    with pytest.raises(UsageError):
+        votes_needed(combine, 4)
+
+
+@given(st.data(), st.integers(2, 6), st.integers(1, 60))
+def test_fallback_rescues_the_best_of_empty_classes_only(data: st.DataObject, k: int, n: int) -> None:
+    labels = data.draw(arrays(np.int64, n, elements=st.integers(0, k - 1)))
+    clean = data.draw(arrays(np.bool_, n))
+    p = data.draw(arrays(np.float32, n, elements=st.floats(0, 1, width=32)))
+    rescued = fallback(clean, labels, k, p)
+    quota = max(1, n // k**2)
+    for name in range(k):
+        mine = labels == name
+        if clean[mine].any():
+            assert not rescued[mine].any()
+        else:
+            assert rescued[mine].sum() == min(quota, mine.sum())
+            if rescued[mine].any() and not rescued[mine].all():
+                assert p[mine & rescued].min() >= p[mine & ~rescued].max()
+
+
+def _scores(values: np.ndarray, losses: np.ndarray) -> EstimateScores:
+    p = values.astype(np.float32)
+    return EstimateScores(p, np.ones_like(p), np.zeros(len(p), np.int64), values, losses, 1 - losses, 1 - losses)
+
+
+@given(st.data(), st.sampled_from(["intersection", "union", "majority", "2-of-4"]))
+def test_selected_samples_rank_above_rejected_ones(data: st.DataObject, combine: str) -> None:
+    draw = [data.draw(arrays(np.float64, 40, elements=st.floats(0, 1))) for _ in range(4)]
+    estimates = {"zero_shot": _scores(draw[0], draw[1]), "induced": _scores(draw[2], draw[3])}
+    labels = np.arange(40) % 3
+    decision = decide(estimates, labels, 3, AuditConfig(combine=combine))
+    flags = np.stack([decision.verdicts[name] for name in SELECTORS])
+    selected = flags.sum(0) >= votes_needed(combine, 4)
+    assert (decision.is_clean == (selected | decision.fallback)).all()
+    assert not (selected & decision.fallback).any()
+    if selected.any() and not selected.all():
+        assert decision.clean_score[selected].min() > decision.clean_score[~selected].max()
+    assert set(labels[decision.is_clean]) == {0, 1, 2}
+
+
+def test_subsets_of_selectors_vote_alone() -> None:
+    values = np.array([1.0, 0.4, 1.0])
+    estimates = {"zero_shot": _scores(values, np.zeros(3)), "induced": _scores(np.zeros(3), np.ones(3))}
+    decision = decide(estimates, np.array([0, 0, 1]), 2, AuditConfig(selectors=("zero_shot_consistency",)))
+    assert decision.is_clean.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"temperature": 0.0},
+        {"temperature": "warm"},
+        {"temperature": float("nan")},
+        {"c": -1.0},
+        {"folds": 1},
+        {"neighbours": 0},
+        {"theta_loss": 1.5},
+        {"theta_consistency": float("nan")},
+        {"selectors": ("zero_shot",)},
+        {"selectors": ()},
+        {"induced": "forest"},
+        {"combine": "2-of-3"},
+    ],
+)
+def test_meaningless_configurations_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        AuditConfig(**changes)
+
+
+def test_configurations_survive_a_round_trip() -> None:
+    config = AuditConfig(theta_loss=0.7, selectors=SELECTORS[:2], combine="union", temperature="model")
+    assert AuditConfig.from_dict(config.to_dict()) == config
+    assert AuditConfig().with_changes(**preset("cifar")).theta_consistency == 0.8
+    for name in PRESETS:
+        AuditConfig().with_changes(**preset(name))
+    with pytest.raises(UsageError, match="unknown preset"):
+        preset("imagenet")
