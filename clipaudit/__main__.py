@@ -1,0 +1,5 @@
+"""`python -m clipaudit`."""
+
+from clipaudit.cli import main
+
+main()

@@ -1,0 +1,61 @@
+"""The application and its commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated
+
+import typer
+
+from clipaudit import __version__
+from clipaudit.cli.demo import demo
+from clipaudit.cli.embed import embed
+from clipaudit.cli.evaluate import evaluate
+from clipaudit.cli.select import select
+from clipaudit.errors import ClipAuditError
+
+app = typer.Typer(
+    name="clipaudit",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"clipaudit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def clipaudit(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Find the wrong labels in an image data set, offline, with CLIP.
+
+    clipaudit embed IMAGES, then clipaudit select --out clean.parquet. New here? clipaudit demo
+    """
+
+
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    @wraps(command)
+    def run(**arguments: object) -> None:
+        try:
+            command(**arguments)
+        except KeyboardInterrupt:
+            # Said here, before typer turns it into a bare "Aborted".
+            raise ClipAuditError(
+                "interrupted. What was finished is kept; the same command goes on from there."
+            ) from None
+
+    return run
+
+
+for _command in (embed, select, evaluate, demo):
+    app.command()(_interruptible(_command))

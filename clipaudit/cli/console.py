@@ -1,0 +1,217 @@
+"""What people see: progress on a terminal, plain lines in a pipe, summaries as tables."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+from clipaudit.cli.text import printable
+
+if TYPE_CHECKING:
+    from clipaudit.embedding import EmbedSummary
+    from clipaudit.evaluation import Evaluation, Metrics
+    from clipaudit.index import CleanIndex
+    from clipaudit.pipeline import EmbedProgress
+
+SECONDS_BETWEEN_LINES = 10
+ROWS_SHOWN = 5
+
+# A pipe has no width; there, tables are as wide as the widest needs to be.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+err = Console(highlight=False, stderr=True)
+
+
+def safe(text: object) -> str:
+    """Foreign text for rich: no markup, no control characters."""
+    return escape(printable(str(text)))
+
+
+class EmbedDisplay:
+    """Progress of `embed`: a bar on a terminal, a line now and then in a pipe; both on standard error."""
+
+    def __enter__(self) -> EmbedDisplay:
+        self._began = self._last_line = time.monotonic()
+        self._stage = ""
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+            disable=not err.is_terminal,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("starting", total=None, detail="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, progress: EmbedProgress) -> None:
+        """Show where the run stands."""
+        now = time.monotonic()
+        if progress.stage != self._stage:
+            self._stage, self._began, self._last_line = progress.stage, now, now
+        rate = progress.done / max(now - self._began, 1e-9)
+        detail = f"{rate:,.0f} images/s" if progress.done else ""
+        if progress.unreadable:
+            detail += f", {progress.unreadable:,} unreadable"
+        self._bar.update(
+            self._task, description=progress.stage, completed=progress.done, total=progress.total, detail=detail
+        )
+        if not err.is_terminal and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            total = f" of {progress.total:,}" if progress.total else ""
+            print(f"{progress.stage}: {progress.done:,}{total}, {detail}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str], None]]:
+    """A function to call with the name of each stage; shows a spinner on a terminal, nothing in a pipe."""
+    if not err.is_terminal:
+        yield lambda stage: None
+        return
+    with err.status("starting") as status:
+        yield lambda stage: status.update(safe(stage))
+
+
+def show_embed_summary(summary: EmbedSummary) -> None:
+    """What `embed` did."""
+    rate = f", {summary.n_embedded / summary.seconds:,.0f} images/s" if summary.seconds and summary.n_embedded else ""
+    kept = summary.n_samples - summary.n_embedded - summary.n_unreadable
+    print_line(f"[bold]{summary.n_samples:,} images[/bold] in {safe(summary.cache)}")
+    print_line(f"  embedded now   {summary.n_embedded:,} on {summary.device} in {summary.precision}{rate}")
+    if summary.n_embedded:
+        share = summary.seconds_waiting / summary.seconds
+        print_line(f"  waiting        {share:.1%} of the time for decoded images (more --workers lower it)")
+    if kept > 0:
+        print_line(f"  kept           {kept:,} from before")
+    if summary.n_damaged_parts:
+        print_line(f"  repaired       {summary.n_damaged_parts:,} damaged part(s)")
+    if summary.n_unreadable:
+        print_line(f"  [yellow]unreadable     {summary.n_unreadable:,}[/yellow], kept in every output with the reason:")
+        for sample_id, reason in summary.unreadable:
+            print_line(f"    {safe(sample_id)}: {safe(reason)}")
+        if summary.n_unreadable > len(summary.unreadable):
+            print_line(f"    and {summary.n_unreadable - len(summary.unreadable):,} more")
+    for note in summary.notes:
+        print_line(f"  [yellow]note[/yellow]           {safe(note)}")
+    if summary.complete:
+        print_line(f"Next: clipaudit select {safe(summary.cache)} --out clean.parquet")
+    else:
+        print_line("Other shards have to run before the cache is complete.")
+
+
+def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
+    """What `select` found."""
+    readable = index.readable
+    n_clean, n_unreadable = int(index.is_clean.sum()), int((~readable).sum())
+    names, prompts = index.class_names, index.metadata["prompts"]["source"]
+    print_line(
+        f"[bold]{len(index):,} labels audited[/bold], {len(names):,} classes, from {safe(index.metadata['source'])}"
+    )
+    print_line(f"  clean          {n_clean:,}")
+    print_line(f"  in doubt       {int(readable.sum()) - n_clean:,}, an estimated noise rate of {index.noise_rate:.1%}")
+    if n_unreadable:
+        print_line(f"  unreadable     {n_unreadable:,}")
+    print_line(f"  prompts        {safe(prompts)}")
+    rows = index.table.filter(readable)
+    labels, suggested = rows["label"].to_pylist(), rows["suggested_label"].to_pylist()
+    is_clean = rows["is_clean"].to_pylist()
+    sizes, doubts = Counter(labels), Counter(name for name, clean in zip(labels, is_clean, strict=True) if not clean)
+    if doubts:
+        table = Table("class", "in doubt", "of", "share", title="Classes most in doubt", title_justify="left")
+        for name in sorted(doubts, key=lambda name: (-doubts[name] / sizes[name], name))[:ROWS_SHOWN]:
+            table.add_row(safe(name), f"{doubts[name]:,}", f"{sizes[name]:,}", f"{doubts[name] / sizes[name]:.1%}")
+        print_table(table)
+    pairs = Counter(
+        (given, other)
+        for given, other, clean in zip(labels, suggested, is_clean, strict=True)
+        if not clean and given != other
+    )
+    if pairs:
+        table = Table("given", "suggested", "samples", title="Most frequent confusions", title_justify="left")
+        for (given, other), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:ROWS_SHOWN]:
+            table.add_row(safe(given), safe(other), f"{count:,}")
+        print_table(table)
+    rescued = sorted({name for name, kept in zip(labels, rows["fallback"].to_pylist(), strict=True) if kept})
+    for warning in index.metadata["warnings"]:
+        print_line(f"[yellow]warning[/yellow] {safe(warning)}")
+    if rescued:
+        print_line(
+            f"[yellow]warning[/yellow] no sample of {safe(', '.join(rescued[:ROWS_SHOWN]))} was selected:"
+            " the most probable ones were kept (fallback)"
+        )
+    print_line(f"Written: {', '.join(safe(path) for path in written)}")
+
+
+def show_evaluation(evaluation: Evaluation) -> None:
+    """How an audit compares with the truth."""
+    overall = evaluation.overall
+    print_line(
+        f"[bold]{overall.n:,} samples[/bold], {_percent(overall.noise_rate)} wrong labels"
+        f" (truth matched by {evaluation.matched_by})"
+    )
+    table = _metrics_table("selector")
+    _add_metrics(table, "[bold]combined[/bold]", overall)
+    for name, metrics in evaluation.selectors.items():
+        _add_metrics(table, name, metrics)
+    print_table(table)
+    table = _metrics_table("given label")
+    for name, metrics in evaluation.classes.items():
+        _add_metrics(table, safe(name), metrics)
+    print_table(table)
+    print_line(f"suggested label right for {_percent(evaluation.suggestion_accuracy)} of the wrong labels")
+    if evaluation.n_unreadable:
+        print_line(f"{evaluation.n_unreadable:,} unreadable samples not judged")
+
+
+def _metrics_table(first: str) -> Table:
+    table = Table(Column(first, no_wrap=True), "AUROC")
+    for kind in ("clean", "noisy"):
+        for name in ("precision", "recall", "F1"):
+            table.add_column(f"{kind}\n{name}", justify="right")
+    return table
+
+
+def _add_metrics(table: Table, name: str, metrics: Metrics) -> None:
+    ratios = (
+        metrics.clean_precision,
+        metrics.clean_recall,
+        metrics.clean_f1,
+        metrics.noisy_precision,
+        metrics.noisy_recall,
+        metrics.noisy_f1,
+    )
+    auroc = "-" if metrics.auroc is None else f"{metrics.auroc:.4f}"
+    table.add_row(name, auroc, *(_percent(ratio) for ratio in ratios))
+
+
+def _percent(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.1%}"
+
+
+def print_line(text: str) -> None:
+    """A line of the summary; never folded, so that paths can be copied and lines be searched."""
+    out.print(text, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """A table of the summary."""
+    out.print(table)

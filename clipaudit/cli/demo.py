@@ -1,0 +1,46 @@
+"""`clipaudit demo`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="New folder for the demo's files.")] = Path("clipaudit-demo"),
+    rate: Annotated[float, typer.Option(help="Share of labels to make wrong, above 0 and below 1.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Of the choice of wrong labels.")] = 0,
+) -> None:
+    """See an audit happen in a minute, offline: real handwritten digits, some with wrong labels.
+
+    Runs embed, select and evaluate, each as you would type it.
+    """
+    from clipaudit.cli.console import print_line, safe
+    from clipaudit.cli.embed import embed
+    from clipaudit.cli.evaluate import evaluate
+    from clipaudit.cli.select import select
+    from clipaudit.demo import MODEL, write_digits
+
+    files = write_digits(folder, rate=rate, seed=seed)
+    cache, index, listing = folder / "cache", folder / "clean.parquet", folder / "clean.csv"
+
+    def announce(*words: object) -> None:
+        print_line(f"\n[bold]$ clipaudit {safe(shlex.join(map(str, words)))}[/bold]")
+
+    print_line(
+        f"{files.n_images:,} handwritten digits in {safe(files.images)}; {files.n_wrong:,} lie in a wrong folder."
+    )
+    announce("embed", files.images, "--model", MODEL, "--cache", cache)
+    embed(files.images, model=str(MODEL), cache=cache)
+    announce("select", cache, "--out", index, "--export", listing)
+    select(cache, out=index, export=[listing])
+    announce("evaluate", index, "--truth", files.truth)
+    evaluate(index, truth=str(files.truth))
+    print_line(
+        f"\nThe files are in {safe(folder)}: images, truth.csv, the embeddings cache and the clean index (also as CSV)."
+        "\nGo on with your own images: clipaudit embed IMAGES, or other thresholds:"
+        f"\n  clipaudit select --from {safe(index)} --theta-loss 0.7 --out {safe(folder / 'stricter.parquet')}"
+    )

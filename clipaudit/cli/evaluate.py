@@ -1,0 +1,43 @@
+"""`clipaudit evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipaudit.cli import options
+
+
+def evaluate(
+    index: Annotated[Path, typer.Argument(help="Clean index, from select.", show_default=False)],
+    truth: Annotated[
+        str,
+        typer.Option(
+            help="True labels: FILE or FILE:COLUMN (CSV, TSV, JSONL, Parquet), matched by path or row by row.",
+            show_default=False,
+        ),
+    ],
+    names: options.Names = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write all numbers as JSON; - for standard output.", show_default=False)
+    ] = None,
+) -> None:
+    """Hold an audit against the truth: clipaudit evaluate clean.parquet --truth truth.csv"""
+    import json as json_module
+
+    from clipaudit.cli.console import show_evaluation
+    from clipaudit.evaluation import evaluate as run
+    from clipaudit.files import write_atomically
+    from clipaudit.index import read_index
+    from clipaudit.samples import read_names
+
+    evaluation = run(read_index(index), truth, names=read_names(names) if names else None)
+    content = json_module.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    if json == Path("-"):
+        typer.echo(content, nl=False)
+        return
+    if json:
+        write_atomically(json, content.encode())
+    show_evaluation(evaluation)

@@ -1,0 +1,228 @@
+"""`clipaudit select`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clipaudit.cli import options
+from clipaudit.errors import UsageError
+
+_ESTIMATES = "Estimates"
+_SELECTORS = "Selectors"
+
+
+def select(
+    cache: Annotated[
+        Path | None,
+        typer.Argument(help="Embeddings cache.", show_default="the one that embed made below .clipaudit/"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The clean index to write.")] = Path("clean.parquet"),
+    export: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Write it in another form, too: .csv or .jsonl (all rows), .txt (clean paths), .npy (clean rows),"
+            " or a folder of links to the clean images. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    from_index: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Decide again on the scores of this clean index, with other thresholds, selectors or combination.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Audit other labels on the same embeddings: FILE or FILE:COLUMN, matched by path or row by row.",
+            show_default="the source's own",
+            rich_help_panel="Source",
+        ),
+    ] = None,
+    names: options.Names = None,
+    prompts: Annotated[
+        str,
+        typer.Option(
+            help="Prompt set: the name of a shipped one, a file, auto (the shipped set that knows all classes, else"
+            " plain templates) or none (plain templates).",
+            rich_help_panel=_ESTIMATES,
+        ),
+    ] = "auto",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Thresholds as published: paper, cifar, animal10n, red-mini-imagenet, webvision. Options override.",
+            show_default="paper",
+        ),
+    ] = None,
+    temperature: Annotated[
+        str | None,
+        typer.Option(
+            help="T of the zero-shot softmax (no unit), or model: the model's own.",
+            show_default="0.07",
+            rich_help_panel=_ESTIMATES,
+        ),
+    ] = None,
+    induced: Annotated[
+        str | None,
+        typer.Option(
+            help="Second estimate: logistic (regression on the embeddings) or neighbours.",
+            show_default="logistic",
+            rich_help_panel=_ESTIMATES,
+        ),
+    ] = None,
+    c: Annotated[
+        float | None,
+        typer.Option(
+            "--c",
+            help="Inverse strength of the logistic regression's L2 penalty.",
+            show_default="1.0",
+            rich_help_panel=_ESTIMATES,
+        ),
+    ] = None,
+    balanced: Annotated[
+        bool | None,
+        typer.Option(
+            help="Weigh classes by the inverse of their size in the logistic regression.",
+            show_default="balanced",
+            rich_help_panel=_ESTIMATES,
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Judge each sample by a model that has not seen it, in so many folds; 0: in-sample, as the paper.",
+            show_default="0",
+            rich_help_panel=_ESTIMATES,
+        ),
+    ] = None,
+    neighbours: Annotated[
+        int | None,
+        typer.Option(
+            help="Nearest neighbours, for --induced neighbours.", show_default="50", rich_help_panel=_ESTIMATES
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of the assignment to folds.", show_default="0", rich_help_panel=_ESTIMATES),
+    ] = None,
+    theta_consistency: Annotated[
+        float | None,
+        typer.Option(
+            help="Least share of the largest probability that a clean label's must reach, 0 to 1.",
+            show_default="1.0, or the preset's",
+            rich_help_panel=_SELECTORS,
+        ),
+    ] = None,
+    theta_loss: Annotated[
+        float | None,
+        typer.Option(
+            help="Least posterior of the low-loss component for a clean label, 0 to 1.",
+            show_default="0.5",
+            rich_help_panel=_SELECTORS,
+        ),
+    ] = None,
+    raw_posterior: Annotated[
+        bool | None,
+        typer.Option(
+            "--raw-posterior/--monotone-posterior",
+            help="Take the mixture's posterior as it is, or made monotone in the loss.",
+            show_default="monotone",
+            rich_help_panel=_SELECTORS,
+        ),
+    ] = None,
+    selectors: Annotated[
+        str | None,
+        typer.Option(
+            help="Those that vote, separated by commas: zero_shot_consistency, zero_shot_loss, induced_consistency,"
+            " induced_loss.",
+            show_default="all four",
+            rich_help_panel=_SELECTORS,
+        ),
+    ] = None,
+    combine: Annotated[
+        str | None,
+        typer.Option(
+            help="When the selectors together say clean: intersection, union, majority or K-of-M (2-of-4).",
+            show_default="intersection",
+            rich_help_panel=_SELECTORS,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the cache's model lies now, if it was moved.", show_default=False, rich_help_panel="Model"
+        ),
+    ] = None,
+    device: options.Device = "auto",
+) -> None:
+    """Tell clean labels from noisy ones: clipaudit select --out clean.parquet
+
+    Writes the clean index: one row a sample with its flags, all scores and a suggested label.
+    """
+    from clipaudit.cli.console import show_index, stages
+    from clipaudit.config import AuditConfig
+    from clipaudit.config import preset as named
+    from clipaudit.exports import export as write_export
+    from clipaudit.index import read_index
+    from clipaudit.samples import read_names
+    from clipaudit.selection import find_cache, reselect
+    from clipaudit.selection import select as run
+
+    changes = {
+        "temperature": _parse_temperature(temperature),
+        "induced": induced,
+        "c": c,
+        "balanced": balanced,
+        "folds": folds,
+        "neighbours": neighbours,
+        "seed": seed,
+        "theta_consistency": theta_consistency,
+        "theta_loss": theta_loss,
+        "raw_posterior": raw_posterior,
+        "selectors": tuple(name.strip() for name in selectors.split(",")) if selectors else None,
+        "combine": combine,
+    }
+    if preset:
+        changes = {**named(preset), **{name: value for name, value in changes.items() if value is not None}}
+    if from_index:
+        _refuse_with_from(cache=cache, labels=labels, names=names, model=model)
+        held = read_index(from_index)
+        index = reselect(held, held.config.with_changes(**changes))
+    else:
+        cache = cache or find_cache()
+        with stages() as report:
+            index = run(
+                cache,
+                config=AuditConfig().with_changes(**changes),
+                prompts=prompts,
+                labels=labels,
+                names=read_names(names) if names else None,
+                model=model,
+                device=device,
+                progress=report,
+            )
+    index.write(out)
+    for path in export or []:
+        write_export(index, path)
+    show_index(index, [out, *(export or [])])
+
+
+def _parse_temperature(text: str | None) -> float | str | None:
+    if text is None or text == "model":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--temperature must be a number or 'model', not {text!r}.") from None
+
+
+def _refuse_with_from(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(f"--from decides again on scores that are there; it does not go with {name}.")

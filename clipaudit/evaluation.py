@@ -1,0 +1,153 @@
+"""How good an audit was, where the truth is known (the paper's Fig. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipaudit.errors import SourceError
+from clipaudit.index import CleanIndex
+from clipaudit.samples.labels import read_column
+from clipaudit.selectors.combine import SELECTORS
+
+TRUTH_COLUMNS = ("label_true", "true_label", "truth", "clean_label", "label")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Agreement of clean/noisy flags with the truth. Ratios are None where they have no denominator.
+
+    Attributes:
+        n: Samples judged.
+        noise_rate: Share of wrong labels among them.
+        clean_precision: Of the samples called clean, how many have a right label.
+        clean_recall: Of the right labels, how many were called clean.
+        clean_f1: Harmonic mean of the two.
+        noisy_precision: Of the samples called noisy, how many have a wrong label.
+        noisy_recall: Of the wrong labels, how many were called noisy.
+        noisy_f1: Harmonic mean of the two.
+        auroc: Probability that a right label has a higher score than a wrong one.
+    """
+
+    n: int
+    noise_rate: float | None
+    clean_precision: float | None
+    clean_recall: float | None
+    clean_f1: float | None
+    noisy_precision: float | None
+    noisy_recall: float | None
+    noisy_f1: float | None
+    auroc: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An audit held against the truth.
+
+    Attributes:
+        overall: The combined flags and `clean_score`.
+        selectors: Each of the four selectors alone, with its own score.
+        classes: The combined flags, by given label.
+        suggestion_accuracy: Share of the wrong labels for which the suggested label is the true one.
+        n_unreadable: Samples without a score; they are not judged.
+        matched_by: How the truth was matched to the samples: "path" or "row order".
+    """
+
+    overall: Metrics
+    selectors: Mapping[str, Metrics]
+    classes: Mapping[str, Metrics]
+    suggestion_accuracy: float | None
+    n_unreadable: int
+    matched_by: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers, ready for JSON."""
+        return asdict(self)
+
+
+def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Sequence[str] | None = None) -> Evaluation:
+    """Hold an index against true labels.
+
+    Args:
+        index: From `select` or `read_index`.
+        truth: `FILE[:COLUMN]` (matched by path, or row by row), or one true class name a sample.
+        names: Class names, where the truth is in class indices.
+
+    Raises:
+        SourceError: the truth does not cover the samples, or shares no class with the labels.
+    """
+    if isinstance(truth, str | Path):
+        names = names or (index.class_names if index.metadata["declared_classes"] else None)
+        ids = index.table["id"].to_pylist()
+        column = read_column(truth, ids, Path(index.metadata["root"]), usual=TRUTH_COLUMNS, names=names)
+        values, matched_by = np.asarray(column.values, object), column.matched_by
+    else:
+        values, matched_by = np.asarray(list(truth), object), "row order"
+    if len(values) != len(index):
+        raise SourceError(f"there are {len(values):,} true labels for {len(index):,} samples. Give one a sample.")
+    readable = index.readable
+    if not readable.any():
+        raise SourceError("the index has no readable sample, so that there is nothing to evaluate.")
+    table, values = index.table.filter(readable), values[readable]
+    labels = np.asarray(table["label"].to_pylist(), object)
+    if not set(values) & set(labels):
+        raise SourceError(
+            f"the true labels ({values[0]!r}, ...) and the given ones ({labels[0]!r}, ...) have no class in common."
+            " Name the right column: --truth FILE:COLUMN."
+        )
+    right = labels == values
+    is_clean, scores = index.is_clean[readable], table["clean_score"].to_numpy()
+    selectors = {}
+    for name in SELECTORS:
+        value = table[name.replace("_loss", "_posterior")].to_numpy()
+        selectors[name] = metrics(right, table[f"{name}_clean"].to_numpy(zero_copy_only=False), value)
+    classes = {
+        name: metrics(right[mine], is_clean[mine], scores[mine])
+        for name in index.class_names
+        if (mine := labels == name).any()
+    }
+    suggested = np.asarray(table["suggested_label"].to_pylist(), object)
+    found = float((suggested == values)[~right].mean()) if (~right).any() else None
+    return Evaluation(metrics(right, is_clean, scores), selectors, classes, found, int((~readable).sum()), matched_by)
+
+
+def metrics(right: NDArray[np.bool_], is_clean: NDArray[np.bool_], scores: NDArray[np.float64]) -> Metrics:
+    """Compare flags and scores with the truth.
+
+    Args:
+        right: (n,) the given label is the true one.
+        is_clean: (n,) the audit says so.
+        scores: (n,) higher is cleaner.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    clean_precision, clean_recall, clean_f1 = _precision_recall_f1(right, is_clean)
+    noisy_precision, noisy_recall, noisy_f1 = _precision_recall_f1(~right, ~is_clean)
+    both_kinds = right.any() and not right.all()
+    return Metrics(
+        n=len(right),
+        noise_rate=_ratio((~right).sum(), len(right)),
+        clean_precision=clean_precision,
+        clean_recall=clean_recall,
+        clean_f1=clean_f1,
+        noisy_precision=noisy_precision,
+        noisy_recall=noisy_recall,
+        noisy_f1=noisy_f1,
+        auroc=float(roc_auc_score(right, scores)) if both_kinds else None,
+    )
+
+
+def _precision_recall_f1(
+    actual: NDArray[np.bool_], predicted: NDArray[np.bool_]
+) -> tuple[float | None, float | None, float | None]:
+    hits = int((actual & predicted).sum())
+    return _ratio(hits, predicted.sum()), _ratio(hits, actual.sum()), _ratio(2 * hits, actual.sum() + predicted.sum())
+
+
+def _ratio(numerator: Any, denominator: Any) -> float | None:
+    return float(numerator) / float(denominator) if denominator else None

@@ -1,0 +1,207 @@
+"""The clean index: one row a sample, with every score, every verdict and the configuration that produced them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from clipaudit.audit import ESTIMATES, Decision, EstimateScores
+from clipaudit.config import AuditConfig
+from clipaudit.errors import IndexFileError
+from clipaudit.files import write_atomically
+from clipaudit.selectors.combine import SELECTORS
+
+FORMAT = 1
+_METADATA_KEY = b"clipaudit"
+# Columns of each estimate, and the field of EstimateScores that they hold.
+_SCORE_COLUMNS = {
+    "p_label": "p_label",
+    "p_max": "p_max",
+    "consistency": "consistency",
+    "loss": "loss",
+    "posterior": "posterior",
+    "posterior_raw": "raw_posterior",
+}
+
+
+@dataclass(frozen=True)
+class CleanIndex:
+    """An audit's result.
+
+    Attributes:
+        table: One row a sample in source order; docs/clean-index.md describes the columns.
+        metadata: `config`, `class_names`, `model`, `source`, `root`, `prompts`, `mixtures`, `warnings` and more:
+            everything that is needed to trace and repeat the audit.
+    """
+
+    table: pa.Table
+    metadata: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        """Number of samples, unreadable ones included."""
+        return int(self.table.num_rows)
+
+    @property
+    def config(self) -> AuditConfig:
+        """The configuration that decided."""
+        return AuditConfig.from_dict(self.metadata["config"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """All K classes, in their order."""
+        return list(self.metadata["class_names"])
+
+    @property
+    def is_clean(self) -> NDArray[np.bool_]:
+        """(n,) bool; False where the image could not be read."""
+        return self._bools("is_clean")
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """(n,) bool: the image was read, so that there are scores."""
+        return np.asarray(pc.equal(self.table["status"], "ok").to_numpy())
+
+    @property
+    def clean_indices(self) -> NDArray[np.int64]:
+        """Row numbers of the clean samples, ascending: what `torch.utils.data.Subset` takes."""
+        return np.flatnonzero(self.is_clean)
+
+    @property
+    def noise_rate(self) -> float:
+        """Share of the readable samples whose label is in doubt, in [0, 1]."""
+        readable = self.readable
+        return float(1 - self.is_clean[readable].mean()) if readable.any() else 0.0
+
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) class index of each given label."""
+        return self._class_indices("label")
+
+    def estimates(self) -> dict[str, EstimateScores]:
+        """The scores of the readable samples, as `decide` takes them."""
+        rows = self.table.filter(pc.equal(self.table["status"], "ok"))
+        index = CleanIndex(rows, self.metadata)
+        result = {}
+        for name in ESTIMATES:
+            scores = {field: rows[f"{name}_{column}"].to_numpy() for column, field in _SCORE_COLUMNS.items()}
+            result[name] = EstimateScores(prediction=index._class_indices(f"{name}_label"), **scores)
+        return result
+
+    def write(self, path: str | Path) -> None:
+        """Write the index as Parquet; the file appears whole or not at all."""
+        content = json.dumps({"format": FORMAT, **self.metadata}, ensure_ascii=False, sort_keys=True)
+        table = self.table.replace_schema_metadata({_METADATA_KEY: content.encode()})
+        write_atomically(Path(path), lambda beside: pq.write_table(table, beside, compression="zstd"))
+
+    def _bools(self, column: str) -> NDArray[np.bool_]:
+        return np.asarray(pc.fill_null(self.table[column], False).to_numpy())
+
+    def _class_indices(self, column: str) -> NDArray[np.int64]:
+        names = pa.array(self.class_names, pa.string())
+        return np.asarray(pc.index_in(self.table[column].cast(pa.string()), names).to_numpy().astype(np.int64))
+
+
+def read_index(path: str | Path) -> CleanIndex:
+    """Read a clean index.
+
+    Raises:
+        IndexFileError: there is no such file, it is damaged, or `clipaudit select` did not write it.
+    """
+    path = Path(path)
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise IndexFileError(f"{path} does not exist. Make a clean index with: clipaudit select --out {path}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise IndexFileError(f"{path} is not a readable Parquet file: {error}") from None
+    content = (table.schema.metadata or {}).get(_METADATA_KEY)
+    if content is None:
+        raise IndexFileError(f"{path} is no clean index: clipaudit did not write it. Make one with: clipaudit select")
+    try:
+        metadata = json.loads(content)
+        current = metadata.pop("format") == FORMAT
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise IndexFileError(f"{path} has damaged metadata. Make it again with: clipaudit select") from None
+    if not current:
+        raise IndexFileError(
+            f"{path} was written by another version of clipaudit. Make it again with: clipaudit select"
+        )
+    return CleanIndex(table.replace_schema_metadata(None), metadata)
+
+
+def build_table(
+    samples: pa.Table,
+    root: str,
+    labels: NDArray[np.int64],
+    class_names: list[str],
+    estimates: Mapping[str, EstimateScores],
+    suggestion: tuple[NDArray[np.int64], NDArray[np.float32]],
+    decision: Decision,
+) -> pa.Table:
+    """The index's table.
+
+    Args:
+        samples: `id`, `status` and `reason` of all n samples.
+        root: What the ids are relative to.
+        labels: (n,) class indices, of all samples.
+        class_names: K names.
+        estimates: Scores of the m readable samples.
+        suggestion: For these, the suggested class and its probability.
+        decision: For these, the flags.
+    """
+    readable = np.asarray(pc.equal(samples["status"], "ok").to_numpy())
+
+    def spread(values: NDArray[Any]) -> pa.Array:
+        """m values onto n rows, null where the image could not be read."""
+        return pa.array(_full(values, readable), mask=~readable)
+
+    def names(indices: pa.Array) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(indices, pa.array(class_names))
+
+    suggested, probability = suggestion
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        "id": samples["id"],
+        "path": pc.if_else(
+            pc.starts_with(samples["id"], "/"), samples["id"], pc.binary_join_element_wise(root, samples["id"], "/")
+        ),
+        "label": names(pa.array(labels.astype(np.int32))),
+        "is_clean": pa.array(_full(decision.is_clean, readable)),
+        "clean_score": spread(decision.clean_score),
+        "suggested_label": names(spread(suggested.astype(np.int32))),
+        "suggested_probability": spread(probability),
+        **{f"{name}_clean": spread(decision.verdicts[name]) for name in SELECTORS},
+        "fallback": spread(decision.fallback),
+    }
+    for name, scores in estimates.items():
+        columns[f"{name}_label"] = names(spread(scores.prediction.astype(np.int32)))
+        for column, field in _SCORE_COLUMNS.items():
+            columns[f"{name}_{column}"] = spread(getattr(scores, field))
+    return pa.table({**columns, "status": samples["status"], "reason": samples["reason"]})
+
+
+def replace_decision(index: CleanIndex, decision: Decision, config: AuditConfig) -> CleanIndex:
+    """The same scores with other flags."""
+    readable, table = index.readable, index.table
+    decided: dict[str, NDArray[Any]] = {f"{name}_clean": decision.verdicts[name] for name in SELECTORS}
+    decided |= {"clean_score": decision.clean_score, "fallback": decision.fallback}
+    for name, values in decided.items():
+        column = pa.array(_full(values, readable), mask=~readable)
+        table = table.set_column(table.column_names.index(name), name, column)
+    is_clean = pa.array(_full(decision.is_clean, readable))
+    table = table.set_column(table.column_names.index("is_clean"), "is_clean", is_clean)
+    return CleanIndex(table, {**index.metadata, "config": config.to_dict()})
+
+
+def _full(values: NDArray[Any], readable: NDArray[np.bool_]) -> NDArray[Any]:
+    """m values of the readable samples onto all n rows, zero elsewhere."""
+    full = np.zeros(len(readable), values.dtype)
+    full[readable] = values
+    return full

@@ -1,0 +1,159 @@
+"""What every source of labelled images has in common."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from clipaudit.errors import ImageError, SourceError
+
+# A larger file is no photograph; reading it would only exhaust the memory.
+MAX_FILE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled image, without its pixels.
+
+    Attributes:
+        id: Unique inside the source and the same on every machine: the path relative to the source's root with `/`
+            separators (absolute where the file lies elsewhere), or `file.parquet#row`.
+        label: Class name.
+        size: Bytes of the file that holds the image; -1 where there is none.
+        modified: Time of its last change in nanoseconds; with `size` the sign that the image is still the same.
+    """
+
+    id: str
+    label: str
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class FaultySample(Sample):
+    """A sample whose image cannot be opened at all; `reason` says why. It stays in every output."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How to read a source.
+
+    Attributes:
+        path_column: Column of a manifest with the paths; None recognises the usual names.
+        label_column: Column with the labels; None recognises the usual names.
+        image_column: Column of a Parquet data set with the image bytes; None takes the first that holds any.
+        names: Class names by class index, for labels that are indices. Their order is the order of the classes.
+    """
+
+    path_column: str | None = None
+    label_column: str | None = None
+    image_column: str | None = None
+    names: Sequence[str] | None = None
+
+
+class Source(Protocol):
+    """Labelled images in an order that is the same every time."""
+
+    location: Path
+    """What the user named, absolute."""
+    root: Path
+    """What ids are relative to."""
+    class_names: Sequence[str] | None
+    """All classes in their order where the source declares them; None leaves it to the labels (sorted)."""
+
+    def samples(self) -> Iterator[Sample]:
+        """All samples, streamed; raises SourceError naming the file and row of a fault."""
+        ...
+
+    def read(self, sample_id: str) -> bytes:
+        """The bytes of one image; safe to call from several threads. Raises ImageError."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What the last `samples()` passed over, in words for the user."""
+        ...
+
+
+def stat_sample(root: Path, sample_id: str, label: str) -> Sample:
+    """A sample for a file, with the size and time that tell later whether it has changed."""
+    try:
+        sample_id.encode()
+    except UnicodeEncodeError:
+        printable = sample_id.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        return FaultySample(printable, label, -1, -1, "the file name is not valid UTF-8: rename the file")
+    try:
+        status = (root / sample_id).stat()
+    except OSError as error:
+        return FaultySample(sample_id, label, -1, -1, f"cannot be opened: {error.strerror}")
+    return Sample(sample_id, label, status.st_size, status.st_mtime_ns)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an image file; ImageError where it cannot be read, is empty or is too large to be an image."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ImageError(f"the file has {size:,} bytes, over the limit of {MAX_FILE_BYTES:,} for one image")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be opened: {error.strerror}") from None
+    if not data:
+        raise ImageError("the file is empty")
+    return data
+
+
+def relative_id(root: Path, path: str) -> str:
+    """The id of a file that a manifest calls `path`: normalised, relative to `root` where it lies below it."""
+    absolute = os.path.normpath(root / path)
+    inside = os.path.relpath(absolute, root)
+    return Path(absolute if inside.startswith(os.pardir) else inside).as_posix()
+
+
+def label_name(value: object, names: Sequence[str] | None, known: frozenset[str], where: str) -> str:
+    """A label as a class name: itself, or `names[value]` where names are given and the label is an index.
+
+    Raises:
+        SourceError: the label is missing, NaN, out of range or not among the names; `where` says file and row.
+    """
+    if value is None or value != value or value == "":
+        raise SourceError(f"{where}: the label is missing. Give every image a label, or remove the row.")
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if names is None or text in known:
+        return text
+    if not text.lstrip("-").isdigit():
+        raise SourceError(f"{where}: label {text!r} is not one of the {len(names)} class names given.")
+    if not 0 <= int(text) < len(names):
+        raise SourceError(
+            f"{where}: class index {text} is out of range: there are {len(names)} class names (0 to {len(names) - 1})."
+        )
+    return names[int(text)]
+
+
+class UniqueIds:
+    """Notices an id that comes twice, at the price of eight bytes an id."""
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+
+    def add(self, sample_id: str) -> None:
+        """Remember one id."""
+        self._hashes.append(int.from_bytes(blake2b(sample_id.encode(), digest_size=8).digest(), "little"))
+
+    def first_repetition(self) -> tuple[int, int] | None:
+        """Positions (counted from 0) of the first id that repeats an earlier one, with that earlier one; or None."""
+        hashes = np.frombuffer(self._hashes, dtype=np.uint64)
+        order = np.argsort(hashes, kind="stable")
+        repeated = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+        if not len(repeated):
+            return None
+        second = repeated[np.argmin(order[repeated + 1])]
+        return int(order[second]), int(order[second + 1])

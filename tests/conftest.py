@@ -1,0 +1,100 @@
+"""What the tests share: the shipped model, real images in every form that a source can have, the real command line."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import clipaudit
+from clipaudit import EncoderOptions
+from clipaudit.demo import MODEL
+from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
+
+# Several test processes share few cores; one thread each is faster than many that wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No model hub is reachable: say so at once instead of retrying.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+DIGITS = EncoderOptions(model=str(MODEL), device="cpu", precision="float32")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real images with human label noise, which do not belong to the repository."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CLIPAUDIT_DATA", default))
+    if not (folder / "cifar10" / "train.parquet").exists():
+        pytest.skip(f"no data in {folder}: set CLIPAUDIT_DATA to the folder that holds cifar10/train.parquet")
+    return folder
+
+
+def write_class_folders(root: Path, n: int, *, seed: int = 0, rate: float = 0.0) -> dict[str, str]:
+    """Digits as ROOT/CLASS/number.png; returns the true class of each id, in the order of a source."""
+    split, generator = load_split(), np.random.default_rng(seed)
+    chosen = generator.choice(len(split.audit_labels), n, replace=n > len(split.audit_labels))
+    truth = {}
+    for number, row in enumerate(chosen):
+        true = int(split.audit_labels[row])
+        given = (true + int(generator.integers(1, 10))) % 10 if generator.random() < rate else true
+        path = root / CLASS_NAMES[given] / f"{number:05}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        as_picture(split.audit_images[row]).save(path)
+        truth[path.relative_to(root).as_posix()] = CLASS_NAMES[true]
+    return dict(sorted(truth.items(), key=lambda item: item[0].split("/")))
+
+
+@pytest.fixture(scope="session")
+def noisy_digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """600 digits in class folders, a fifth of them in a wrong one, and the truth."""
+    root = tmp_path_factory.mktemp("noisy") / "images"
+    truth = write_class_folders(root, 600, rate=0.2)
+    with (root.parent / "truth.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("path", "label_true"), *((f"images/{name}", label) for name, label in truth.items())]
+        )
+    return root, truth
+
+
+@pytest.fixture(scope="session")
+def noisy_cache(noisy_digits: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The noisy digits, embedded."""
+    return clipaudit.embed(noisy_digits[0], cache=tmp_path_factory.mktemp("cache") / "digits", encoder=DIGITS).cache
+
+
+@pytest.fixture(scope="session")
+def noisy_index(noisy_cache: Path) -> clipaudit.CleanIndex:
+    """The noisy digits, audited with the paper's defaults."""
+    return clipaudit.select(noisy_cache, device="cpu")
+
+
+@pytest.fixture
+def small_images(tmp_path: Path) -> Path:
+    """24 digits in class folders, few enough to damage one by one."""
+    write_class_folders(tmp_path / "images", 24)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line in a process of its own, with the test's folder as working directory."""
+
+    def run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "clipaudit", *map(str, words)]
+        settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, **options}
+        return subprocess.run(command, check=False, **settings)
+
+    return run
+
+
+def any_image(size: tuple[int, int] = (40, 30)) -> Image.Image:
+    """A picture with some structure."""
+    x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
+    return Image.fromarray(np.stack([x, y, (x + y) / 2], axis=2).astype(np.uint8))
