@@ -135,7 +135,7 @@ def find_prompts(name: str | Path, class_names: Sequence[str]) -> PromptSet | No
 
 
 def prompt_file(name: str | Path) -> Path:
-    """The file of a prompt set: of a shipped one by name, else the file of that name. UsageError where there is none."""
+    """The file of a prompt set: a shipped one by name, else the file of that name. UsageError where there is none."""
     shipped = shipped_prompt_sets()
     if str(name) in shipped:
         return shipped[str(name)]
