@@ -48,6 +48,7 @@ def test_three_commands_from_images_to_numbers(small_images: Path, tmp_path: Pat
     assert run_cli("embed", small_images, "--model", MODEL).returncode == 0
     result = run_cli("select", "--out", "clean.parquet", "--export", "clean.txt", "--preset", "cifar")
     assert result.returncode == 0, result.stderr
+    assert "Cache: .clipaudit/images-model-" in result.stdout
     assert "24 labels audited" in result.stdout
     assert clipaudit.read_index(tmp_path / "clean.parquet").config.theta_consistency == 0.8
     again = run_cli("select", "--from", "clean.parquet", "--theta-loss", "0.7", "--out", "strict.parquet")

@@ -165,7 +165,7 @@ def select(
 
     Writes the clean index: one row a sample with its flags, all scores and a suggested label.
     """
-    from clipaudit.cli.console import show_index, stages
+    from clipaudit.cli.console import print_line, safe, show_index, stages
     from clipaudit.config import AuditConfig
     from clipaudit.config import preset as named
     from clipaudit.exports import export as write_export
@@ -195,7 +195,9 @@ def select(
         held = read_index(from_index)
         index = reselect(held, held.config.with_changes(**changes))
     else:
-        cache = cache or find_cache()
+        if cache is None:
+            cache = find_cache()
+            print_line(f"Cache: {safe(cache)}")
         with stages() as report:
             index = run(
                 cache,
