@@ -72,7 +72,7 @@ def embed(
         encoder: Model, device, precision, batch size.
         options: Columns and class names of the source.
         shard: (i, n): do the i-th of n equal shares; n processes or machines fill one cache.
-        workers: Decoding threads; by default one a core.
+        workers: Decoding threads; by default one a core beside a GPU, one for eight cores where the model runs on them.
         progress: Called with every batch.
 
     Raises:
@@ -104,7 +104,7 @@ def embed(
 
     pipeline = Pipeline(store, opened, model, store.rows_of(stale), report)
     if todo:
-        pipeline.run(todo, workers or os.cpu_count() or 1)
+        pipeline.run(todo, workers or _fitting_workers(model))
 
     files = {name: file for name, file in store.part_files().items() if name in planned}
     complete = len(files) == len(planned)
@@ -143,6 +143,12 @@ def default_cache(location: Path, fingerprint: Fingerprint) -> Path:
     model = Path(fingerprint.model).name
     mark = blake2b(f"{location}\0{fingerprint.digest}".encode(), digest_size=3).hexdigest()
     return CACHE_HOME / f"{location.stem}-{model}-{mark}"
+
+
+def _fitting_workers(model: Encoder) -> int:
+    """Decoding threads: every core beside a GPU. On a CPU the model needs the cores itself, and is slow to feed."""
+    cores = os.cpu_count() or 1
+    return max(1, cores // 8) if model.device.type == "cpu" else cores
 
 
 def _cache_info(source: Source, model: Encoder) -> CacheInfo:

@@ -78,7 +78,11 @@ def embed(
     ] = "1/1",
     workers: Annotated[
         int | None,
-        typer.Option(help="Decoding threads.", show_default="one a core", rich_help_panel="Work"),
+        typer.Option(
+            help="Decoding threads.",
+            show_default="one a core; with the model on the CPU, one for eight",
+            rich_help_panel="Work",
+        ),
     ] = None,
 ) -> None:
     """Embed images into a cache: clipaudit embed photos/
