@@ -22,13 +22,24 @@ if TYPE_CHECKING:
     from clipaudit.evaluation import Evaluation, Metrics, evaluate
     from clipaudit.exports import export
     from clipaudit.index import CleanIndex, read_index
+    from clipaudit.language_models import Endpoint, LocalModel
     from clipaudit.pipeline import EmbedProgress
+    from clipaudit.prompt_check import PromptReport, check_prompts
+    from clipaudit.prompt_generation import GenerationSummary, generate_prompts
+    from clipaudit.prompt_writing import new_prompts
     from clipaudit.samples import SourceOptions
     from clipaudit.selection import reselect, select
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "check_prompts": "prompt_check",
+    "PromptReport": "prompt_check",
+    "new_prompts": "prompt_writing",
+    "generate_prompts": "prompt_generation",
+    "GenerationSummary": "prompt_generation",
+    "Endpoint": "language_models",
+    "LocalModel": "language_models",
     "AuditConfig": "config",
     "CleanIndex": "index",
     "ClipAuditError": "errors",
@@ -57,12 +68,19 @@ __all__ = [
     "EmbedSummary",
     "EmbeddingsCache",
     "EncoderOptions",
+    "Endpoint",
     "Evaluation",
+    "GenerationSummary",
+    "LocalModel",
     "Metrics",
+    "PromptReport",
     "SourceOptions",
+    "check_prompts",
     "embed",
     "evaluate",
     "export",
+    "generate_prompts",
+    "new_prompts",
     "read_index",
     "reselect",
     "select",

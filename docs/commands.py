@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = ("", "embed", "select", "evaluate", "demo")
+PROMPTS = ("prompts", "prompts list", "prompts show", "prompts check", "prompts new", "prompts generate")
+COMMANDS = ("", "embed", "select", "evaluate", "demo", *PROMPTS)
 PAGE = Path(__file__).with_name("commands.md")
 
 

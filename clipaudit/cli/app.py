@@ -12,6 +12,7 @@ from clipaudit import __version__
 from clipaudit.cli.demo import demo
 from clipaudit.cli.embed import embed
 from clipaudit.cli.evaluate import evaluate
+from clipaudit.cli.prompts import prompts_app
 from clipaudit.cli.select import select
 from clipaudit.errors import ClipAuditError
 
@@ -59,3 +60,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
 
 for _command in (embed, select, evaluate, demo):
     app.command()(_interruptible(_command))
+for _registered in prompts_app.registered_commands:
+    if _registered.callback:
+        _registered.callback = _interruptible(_registered.callback)
+app.add_typer(prompts_app, name="prompts")
