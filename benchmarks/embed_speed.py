@@ -125,7 +125,7 @@ def main() -> None:
         share = result["images_per_second"] / bare["images_per_second"]
         waiting = f"{result['waiting']:.1%}" if name == "clipaudit embed" else "-"
         table.add_row(name, f"{result['images_per_second']:.1f}", f"{share:.1%}", waiting, f"{result['peak_mb']:,.0f}")
-    Console().print(table)
+    Console(width=110).print(table)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 

@@ -170,7 +170,7 @@ def main() -> None:
                     f"{result['difference']:.1e}",
                 )
                 table.add_row(what, function.__name__, *shown)
-    Console().print(table)
+    Console(width=110).print(table)
     if options.json:
         options.json.write_text(json.dumps(measured, indent=2) + "\n")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clipaudit.config import PRESETS, AuditConfig
+    from clipaudit.corruption import Corruption, corrupt
     from clipaudit.embedding import EmbedSummary, embed
     from clipaudit.embeddings import EmbeddingsCache
     from clipaudit.encoders import EncoderOptions
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Corruption": "corruption",
+    "corrupt": "corruption",
     "check_prompts": "prompt_check",
     "PromptReport": "prompt_check",
     "new_prompts": "prompt_writing",
@@ -64,6 +67,7 @@ __all__ = [
     "AuditConfig",
     "CleanIndex",
     "ClipAuditError",
+    "Corruption",
     "EmbedProgress",
     "EmbedSummary",
     "EmbeddingsCache",
@@ -76,6 +80,7 @@ __all__ = [
     "PromptReport",
     "SourceOptions",
     "check_prompts",
+    "corrupt",
     "embed",
     "evaluate",
     "export",

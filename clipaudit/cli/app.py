@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from clipaudit import __version__
+from clipaudit.cli.corrupt import corrupt
 from clipaudit.cli.demo import demo
 from clipaudit.cli.embed import embed
 from clipaudit.cli.evaluate import evaluate
@@ -58,7 +59,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _command in (embed, select, evaluate, demo):
+for _command in (embed, select, evaluate, corrupt, demo):
     app.command()(_interruptible(_command))
 for _registered in prompts_app.registered_commands:
     if _registered.callback:

@@ -1,0 +1,67 @@
+"""`clipaudit corrupt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipaudit.cli import options
+
+
+def corrupt(
+    source: Annotated[Path, typer.Argument(help="Anything that embed reads; its labels are true.", show_default=False)],
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="symmetric (drawn among all classes), symmetric-others (among the others), asymmetric (by a map)"
+            " or instance (samples nearest to another class first; needs embeddings)."
+        ),
+    ] = "symmetric",
+    rate: Annotated[float, typer.Option(help="Share of samples that are selected, 0 to 1.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    out: Annotated[Path, typer.Option(help="Manifest to write: .csv, .tsv, .jsonl or .parquet.")] = Path("noisy.csv"),
+    map_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--map", help="JSON object {true: given}, for asymmetric.", show_default="CIFAR-10's, for its classes"
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Embeddings of the source, for instance.", show_default="the one that embed made below .clipaudit/"
+        ),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column with the true labels.", show_default="recognised")
+    ] = None,
+    names: options.Names = None,
+) -> None:
+    """Make labels wrong on purpose: clipaudit corrupt photos/ --kind symmetric --rate 0.4 --out noisy.csv
+
+    Writes a manifest with label and label_true, to audit and to evaluate with.
+    """
+    from clipaudit.cli.console import print_line, safe
+    from clipaudit.corruption import corrupt as run
+    from clipaudit.corruption import read_map
+    from clipaudit.samples import SourceOptions, read_names
+
+    result = run(
+        source,
+        out,
+        kind=kind,
+        rate=rate,
+        seed=seed,
+        mapping=read_map(map_file) if map_file else None,
+        cache=cache,
+        options=SourceOptions(label_column=label_column, names=read_names(names) if names else None),
+    )
+    print_line(
+        f"[bold]{result.n_wrong:,} of {result.n_samples:,} labels are wrong[/bold], a rate of {result.rate:.4f}"
+        f" ({result.n_selected:,} were selected)"
+    )
+    for true, given, count in result.confusions[:5]:
+        print_line(f"  {safe(true)} -> {safe(given)}: {count:,}")
+    print_line(f"Written: {safe(result.out)}")
