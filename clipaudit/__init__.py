@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from clipaudit.errors import ClipAuditError
     from clipaudit.evaluation import Evaluation, Metrics, evaluate
     from clipaudit.exports import export
+    from clipaudit.importers import import_dataset
     from clipaudit.index import CleanIndex, read_index
     from clipaudit.language_models import Endpoint, LocalModel
     from clipaudit.pipeline import EmbedProgress
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "import_dataset": "importers",
     "Corruption": "corruption",
     "corrupt": "corruption",
     "check_prompts": "prompt_check",
@@ -85,6 +87,7 @@ __all__ = [
     "evaluate",
     "export",
     "generate_prompts",
+    "import_dataset",
     "new_prompts",
     "read_index",
     "reselect",

@@ -13,6 +13,7 @@ from clipaudit.cli.corrupt import corrupt
 from clipaudit.cli.demo import demo
 from clipaudit.cli.embed import embed
 from clipaudit.cli.evaluate import evaluate
+from clipaudit.cli.import_ import import_
 from clipaudit.cli.prompts import prompts_app
 from clipaudit.cli.select import select
 from clipaudit.errors import ClipAuditError
@@ -61,6 +62,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
 
 for _command in (embed, select, evaluate, corrupt, demo):
     app.command()(_interruptible(_command))
+app.command("import")(_interruptible(import_))
 for _registered in prompts_app.registered_commands:
     if _registered.callback:
         _registered.callback = _interruptible(_registered.callback)

@@ -1,0 +1,33 @@
+"""`clipaudit import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_(
+    name: Annotated[
+        str,
+        typer.Argument(help="cifar10, cifar100, animal10n, webvision or clothing1m.", show_default=False),
+    ],
+    path: Annotated[Path, typer.Argument(help="Folder that the data set was unpacked into.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("manifest.parquet"),
+    split: Annotated[
+        str | None,
+        typer.Option(help="Only this split: train, test, val (clothing1m: clean-train, too).", show_default="all"),
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Only the first so many classes (WebVision-50: 50).", show_default="all")
+    ] = None,
+) -> None:
+    """Make a source of a downloaded data set: clipaudit import animal10n ANIMAL-10N --split train --out a.parquet"""
+    from clipaudit.cli.console import print_line, safe
+    from clipaudit.importers import import_dataset
+
+    counts = import_dataset(name, path, out, split=split, classes=classes)
+    for part, count in counts.items():
+        print_line(f"  {safe(part)}: {count:,} images")
+    print_line(f"Written: {safe(out)}. Next: clipaudit embed {safe(out)}")
