@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 import clipaudit
@@ -20,6 +21,9 @@ from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
 
 # Several test processes share few cores; one thread each is faster than many that wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A timing is never a test: machines that run tests are shared.
+settings.register_profile("clipaudit", deadline=None)
+settings.load_profile("clipaudit")
 # No model hub is reachable: say so at once instead of retrying.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
