@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from clipaudit.importers import import_dataset
     from clipaudit.index import CleanIndex, read_index
     from clipaudit.language_models import Endpoint, LocalModel
+    from clipaudit.mixfix.recipes import RECIPES, TrainConfig, recipe
     from clipaudit.pipeline import EmbedProgress
+    from clipaudit.prediction import predict
     from clipaudit.prompt_check import PromptReport, check_prompts
     from clipaudit.prompt_generation import GenerationSummary, generate_prompts
     from clipaudit.prompt_writing import new_prompts
     from clipaudit.samples import SourceOptions
     from clipaudit.selection import reselect, select
+    from clipaudit.training import TrainProgress, TrainSummary, train
 
 __version__ = "0.1.0"
 
@@ -55,17 +58,25 @@ _HOMES = {
     "Evaluation": "evaluation",
     "Metrics": "evaluation",
     "PRESETS": "config",
+    "RECIPES": "mixfix.recipes",
     "SourceOptions": "samples",
+    "TrainConfig": "mixfix.recipes",
+    "TrainProgress": "training",
+    "TrainSummary": "training",
     "embed": "embedding",
     "evaluate": "evaluation",
     "export": "exports",
+    "predict": "prediction",
     "read_index": "index",
+    "recipe": "mixfix.recipes",
     "reselect": "selection",
     "select": "selection",
+    "train": "training",
 }
 
 __all__ = [
     "PRESETS",
+    "RECIPES",
     "AuditConfig",
     "CleanIndex",
     "ClipAuditError",
@@ -81,6 +92,9 @@ __all__ = [
     "Metrics",
     "PromptReport",
     "SourceOptions",
+    "TrainConfig",
+    "TrainProgress",
+    "TrainSummary",
     "check_prompts",
     "corrupt",
     "embed",
@@ -89,9 +103,12 @@ __all__ = [
     "generate_prompts",
     "import_dataset",
     "new_prompts",
+    "predict",
     "read_index",
+    "recipe",
     "reselect",
     "select",
+    "train",
 ]
 
 

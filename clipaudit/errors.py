@@ -37,3 +37,7 @@ class PromptError(ClipAuditError):
 
 class IndexFileError(ClipAuditError):
     """A clean index that is missing, damaged or not one of ours."""
+
+
+class RunError(ClipAuditError):
+    """A run folder that is damaged or of another configuration, or a training that diverged."""

@@ -14,8 +14,10 @@ from clipaudit.cli.demo import demo
 from clipaudit.cli.embed import embed
 from clipaudit.cli.evaluate import evaluate
 from clipaudit.cli.import_ import import_
+from clipaudit.cli.predict import predict
 from clipaudit.cli.prompts import prompts_app
 from clipaudit.cli.select import select
+from clipaudit.cli.train import train
 from clipaudit.errors import ClipAuditError
 
 app = typer.Typer(
@@ -60,7 +62,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _command in (embed, select, evaluate, corrupt, demo):
+for _command in (embed, select, evaluate, train, predict, corrupt, demo):
     app.command()(_interruptible(_command))
 app.command("import")(_interruptible(import_))
 for _registered in prompts_app.registered_commands:

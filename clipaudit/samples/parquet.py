@@ -32,7 +32,7 @@ class ParquetSource:
         columns = open_parquet(files[0]).schema_arrow.names
         self._label_column = pick_column(files[0], columns, options.label_column, LABEL_COLUMNS, "label")
         self.class_names: Sequence[str] | None = options.names or _hub_class_names(files[0], self._label_column)
-        self._images = {name: _ImageColumn(file, column) for name, file in self._files.items()}
+        self._images = {name: ImageColumn(file, column) for name, file in self._files.items()}
 
     def samples(self) -> Iterator[Sample]:
         """All rows, file by file."""
@@ -56,7 +56,7 @@ class ParquetSource:
         return []
 
 
-class _ImageColumn:
+class ImageColumn:
     """Random access to the images of one file, a row group at a time."""
 
     def __init__(self, file: Path, column: str) -> None:
@@ -67,6 +67,7 @@ class _ImageColumn:
         self._groups: OrderedDict[int, Any] = OrderedDict()
 
     def read(self, row: int) -> bytes:
+        """The bytes in one row; safe to call from several threads. Raises ImageError."""
         with self._lock:
             group = self._row_group(row)
             value = group[0][row - group[1]].as_py()

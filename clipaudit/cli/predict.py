@@ -1,0 +1,53 @@
+"""`clipaudit predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipaudit.cli import options
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder, from train.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(help="Images in any form that embed reads; labels are passed on.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("predictions.parquet"),
+    weights: Annotated[str, typer.Option(help="best or last.", rich_help_panel="Model")] = "best",
+    device: options.Device = "auto",
+    precision: options.TrainPrecision = "auto",
+    names: options.Names = None,
+    workers: options.Workers = None,
+) -> None:
+    """Apply a trained model: clipaudit predict run photos/ --out predictions.parquet"""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from clipaudit.cli.console import print_line, safe, stages
+    from clipaudit.files import write_atomically
+    from clipaudit.prediction import predict as apply
+    from clipaudit.samples import SourceOptions, read_names
+
+    with stages() as show:
+        table = apply(
+            run,
+            source,
+            options=SourceOptions(names=read_names(names)) if names else None,
+            weights=weights,
+            device=device,
+            precision=precision,
+            workers=workers,
+            progress=lambda done: show(f"{done:,} images"),
+        )
+    write_atomically(out, lambda beside: pq.write_table(table, beside, compression="zstd"))
+    n_unreadable = table.num_rows - (pc.sum(pc.equal(table["status"], "ok")).as_py() or 0)
+    print_line(f"[bold]{table.num_rows:,} images[/bold] from {safe(source)}")
+    same = pc.mean(pc.equal(table["predicted_label"].cast("string"), table["label"])).as_py()
+    if same is not None:
+        print_line(f"  as labelled    {same:.2%} of the predictions")
+    if n_unreadable:
+        print_line(f"  unreadable     {n_unreadable:,}, kept with the reason")
+    print_line(f"Written: {safe(out)}")
