@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,43 @@ from clipaudit.embeddings import EmbeddingsCache
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import write_atomically
 from clipaudit.prompts import normalise
-from clipaudit.samples import SourceOptions, open_source
+from clipaudit.samples import ParquetSource, SourceOptions, open_source
 from clipaudit.samples.base import relative_id
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 KINDS = ("symmetric", "symmetric-others", "asymmetric", "instance")
 CIFAR10_MAP = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
+_CIFAR100_SUPERCLASSES = """\
+beaver, dolphin, otter, seal, whale
+aquarium fish, flatfish, ray, shark, trout
+orchid, poppy, rose, sunflower, tulip
+bottle, bowl, can, cup, plate
+apple, mushroom, orange, pear, sweet pepper
+clock, keyboard, lamp, telephone, television
+bed, chair, couch, table, wardrobe
+bee, beetle, butterfly, caterpillar, cockroach
+bear, leopard, lion, tiger, wolf
+bridge, castle, house, road, skyscraper
+cloud, forest, mountain, plain, sea
+camel, cattle, chimpanzee, elephant, kangaroo
+fox, porcupine, possum, raccoon, skunk
+crab, lobster, snail, spider, worm
+baby, boy, girl, man, woman
+crocodile, dinosaur, lizard, snake, turtle
+hamster, mouse, rabbit, shrew, squirrel
+maple tree, oak tree, palm tree, pine tree, willow tree
+bicycle, bus, motorcycle, pickup truck, train
+lawn mower, rocket, streetcar, tank, tractor"""
+# Each class becomes the next of its superclass, the last the first.
+CIFAR100_MAP = {
+    name: group[(place + 1) % len(group)]
+    for group in (line.split(", ") for line in _CIFAR100_SUPERCLASSES.splitlines())
+    for place, name in enumerate(group)
+}
 
 Labels = NDArray[np.int64]
 
@@ -75,7 +108,8 @@ def corrupt(
             "instance" gives the samples that lie nearest to another class the label of that class.
         rate: Share of the samples (asymmetric: of each mapped class) that are selected, rounded to a whole number.
         seed: Of the draw; "instance" draws nothing.
-        mapping: True class to given class, for "asymmetric"; CIFAR-10's usual map where the classes are CIFAR-10's.
+        mapping: True class to given class, for "asymmetric"; the usual map where the classes are CIFAR-10's or
+            CIFAR-100's.
         cache: Embeddings of the same source, for "instance".
         options: How to read the source.
 
@@ -103,7 +137,7 @@ def corrupt(
         noisy, selected = instance_dependent(_vectors(cache, ids), true, len(classes), rate)
     else:
         noisy, selected = symmetric(true, len(classes), rate, generator, others_only=kind == "symmetric-others")
-    in_rows = bool(ids) and "#" in ids[0] and not (opened.root / ids[0]).exists()
+    in_rows = isinstance(opened, ParquetSource)
     places = ids if in_rows else [relative_id(out.resolve().parent, str(opened.root / name)) for name in ids]
     given = [classes[index] for index in noisy]
     _write(out, pa.table({"id" if in_rows else "path": places, "label": given, "label_true": names}))
@@ -169,7 +203,7 @@ def instance_dependent(
     Nearness is the cosine to the nearest other class's centre less that to the own class's.
 
     Args:
-        vectors: (n, d) unit rows.
+        vectors: (n, d) unit rows; those of unreadable images are zero, and come last.
         true: (n,) in [0, n_classes).
         n_classes: K.
         rate: Share of the samples.
@@ -184,30 +218,36 @@ def instance_dependent(
     rows = np.arange(len(true))
     own = cosine[rows, true]
     cosine[rows, true] = -np.inf
+    cosine[:, np.bincount(true, minlength=n_classes) == 0] = -np.inf
     nearest = cosine.argmax(1)
-    nearness = cosine[rows, nearest] - own
+    nearness = np.where(vectors.any(1), cosine[rows, nearest] - own, -np.inf)
     selected = np.zeros(len(true), bool)
     selected[np.argsort(-nearness, kind="stable")[: round(rate * len(true))]] = True
     return np.where(selected, nearest, true), selected
 
 
 def read_map(path: Path) -> dict[str, str]:
-    """A map of classes from a JSON object {true: given}; UsageError where the file is none."""
+    """A map of classes from a JSON object {true: given} or TOML lines true = "given"; UsageError where it is none."""
+    form = """Write a JSON object {"true": "given"}, or TOML lines "true" = "given" (.toml)."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is no map of classes: {error}. Write a JSON object {{true: given}}.") from None
+        raise UsageError(f"{path} is no map of classes: {error}. {form}") from None
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
-        raise UsageError(f"{path} is no map of classes: write a JSON object {{true: given}}.")
+        raise UsageError(f"{path} is no map of classes. {form}")
     return content
 
 
 def _class_map(classes: Sequence[str], mapping: Mapping[str, str] | None) -> Labels:
     number = {normalise(name): index for index, name in enumerate(classes)}
     if mapping is None:
-        if not {*CIFAR10_MAP, *CIFAR10_MAP.values()} <= number.keys():
-            raise UsageError("these classes have no built-in map (CIFAR-10's have). Give one: --map FILE.json")
-        mapping = CIFAR10_MAP
+        built_in = (known for known in (CIFAR10_MAP, CIFAR100_MAP) if {*known, *known.values()} <= number.keys())
+        mapping = next(built_in, None)
+    if mapping is None:
+        raise UsageError(
+            "these classes have no built-in map (CIFAR-10's and CIFAR-100's have). Give one: --map FILE.json"
+        )
     result = np.arange(len(classes))
     for true, given in mapping.items():
         for name in (true, given):

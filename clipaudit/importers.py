@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from clipaudit.prompts import load_prompts, shipped_prompt_sets
 from clipaudit.samples.base import relative_id
 
 ROWS_AT_ONCE = 10_000
+N_MINI_IMAGENET = 100
+# All columns but the image are text; said here, for a column may be empty as far as the first batch goes.
+_COLUMN_TYPES = {"image": pa.struct([("bytes", pa.binary()), ("path", pa.string())])}
 Row = dict[str, Any]
 
 
@@ -31,7 +35,7 @@ def import_dataset(
         name: One of IMPORTERS.
         path: The data set's folder.
         out: Parquet file to write; a source for `embed`.
-        split: Only this split ("train", "test", "val", ...).
+        split: Only this split ("train", "test", "val", ...; of Red Mini-ImageNet "red_noise_nl_0.2", ...).
         classes: Only the first classes (WebVision-50: 50).
 
     Returns:
@@ -60,24 +64,26 @@ def import_dataset(
                     row["path"] = relative_id(folder, str(Path(row["path"]).resolve()))
                 yield row
 
-    write_atomically(out, lambda beside: _write_rows(wanted(), beside))
-    if not counts:
-        out.unlink()
-        raise UsageError(f"{path} has no images of split {split!r}." if split else f"{path} has no images.")
+    def write(beside: Path) -> None:
+        _write_rows(wanted(), beside)
+        if not counts:
+            raise UsageError(f"{path} has no images of split {split!r}." if split else f"{path} has no images.")
+
+    write_atomically(out, write)
     return counts
 
 
 def _write_rows(rows: Iterable[Row], path: Path) -> None:
-    """Stream rows into a Parquet file, so that memory stays bounded; an empty stream makes an empty file."""
+    """Stream rows into a Parquet file, so that memory stays bounded; an empty stream makes none."""
     writer: pq.ParquetWriter | None = None
     batch: list[Row] = []
 
     def flush() -> None:
         nonlocal writer
         if batch:
-            table = pa.Table.from_pylist(batch)
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
-            writer.write_table(table.cast(writer.schema))
+            schema = pa.schema([(name, _COLUMN_TYPES.get(name, pa.string())) for name in batch[0]])
+            writer = writer or pq.ParquetWriter(path, schema, compression="zstd")
+            writer.write_table(pa.Table.from_pylist(batch, schema))
             batch.clear()
 
     try:
@@ -87,9 +93,7 @@ def _write_rows(rows: Iterable[Row], path: Path) -> None:
                 flush()
         flush()
     finally:
-        if writer is None:
-            path.touch()
-        else:
+        if writer is not None:
             writer.close()
 
 
@@ -121,13 +125,15 @@ def _unpickle(path: Path) -> dict[bytes, Any]:
 def _cifar(
     path: Path, batches: Sequence[tuple[str, str]], meta: str, names_key: bytes, labels_key: bytes
 ) -> Iterator[Row]:
-    names = [str(name, "utf-8") for name in _field(_unpickle(path / meta), names_key, path / meta)]
+    names = [name.decode(errors="replace") for name in _list(_unpickle(path / meta), names_key, bytes, path / meta)]
     for file, split in batches:
         content = _unpickle(path / file)
-        labels = _field(content, labels_key, path / file)
-        pixels = np.asarray(_field(content, b"data", path / file))
-        if pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072):
-            raise SourceError(f"{path / file}: the pixels have the shape {pixels.shape}, not ({len(labels)}, 3072).")
+        labels = _list(content, labels_key, int, path / file)
+        pixels = content.get(b"data")
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072):
+            raise SourceError(
+                f"{path / file} is no CIFAR batch: its field 'data' is no uint8 array of shape ({len(labels)}, 3072)."
+            )
         for number, (label, image) in enumerate(zip(labels, pixels.reshape(-1, 3, 32, 32), strict=True)):
             if not 0 <= label < len(names):
                 raise SourceError(f"{path / file}, image {number}: class index {label} is out of range.")
@@ -137,10 +143,11 @@ def _cifar(
             yield {"image": place, "label": names[label], "split": split, "class": label}
 
 
-def _field(content: dict[bytes, Any], key: bytes, path: Path) -> Any:
-    if key not in content:
-        raise SourceError(f"{path} is no CIFAR batch: it has no field {key.decode()!r}.")
-    return content[key]
+def _list(content: dict[bytes, Any], key: bytes, kind: type, path: Path) -> list[Any]:
+    values = content.get(key)
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        raise SourceError(f"{path} is no CIFAR batch: its field {key.decode()!r} is no list of {kind.__name__}.")
+    return values
 
 
 def _cifar10(path: Path) -> Iterator[Row]:
@@ -195,12 +202,42 @@ def _clothing1m(path: Path) -> Iterator[Row]:
             yield {"path": str(place), "label": names[number], "label_true": truth, "split": split, "class": number}
 
 
+def _red_mini_imagenet(path: Path) -> Iterator[Row]:
+    """split/red_noise_nl_LEVEL and split/clean_validation, each with `image class` a line; the names are WordNet ids.
+
+    A level is a split, and the levels share images; embed one at a time. Training images lie in all_images/, those of
+    `val` in validation/CLASS/ or in validation/ itself.
+    """
+    root = path if (path / "split").is_dir() else path / "mini-imagenet"
+    names = _mini_imagenet_synsets(root / "split" / "red_noise_nl_0.0")
+    for file in sorted((root / "split").glob("red_noise_nl_*")):
+        for image, number in _pairs(file, len(names)):
+            place = root / "all_images" / image
+            yield {"path": str(place), "label": names[number], "split": file.name, "class": number}
+    for image, number in _pairs(root / "split" / "clean_validation", len(names)):
+        place = root / "validation" / str(number) / image
+        place = place if place.exists() else root / "validation" / image
+        yield {"path": str(place), "label": names[number], "split": "val", "class": number}
+
+
+def _mini_imagenet_synsets(path: Path) -> list[str]:
+    """The WordNet id of each class: what the names of ImageNet's own images (n0153282900000005.jpg) begin with."""
+    found: dict[int, str] = {}
+    for image, number in _pairs(path, N_MINI_IMAGENET):
+        if synset := re.match(r"n\d{8}", image):
+            found.setdefault(number, synset[0])
+    if missing := [number for number in range(N_MINI_IMAGENET) if number not in found]:
+        raise SourceError(f"{path} has no ImageNet image of class {missing[0]}, to tell by its name what the class is.")
+    return [found[number] for number in range(N_MINI_IMAGENET)]
+
+
 IMPORTERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "cifar10": _cifar10,
     "cifar100": _cifar100,
     "animal10n": _animal10n,
     "webvision": _webvision,
     "clothing1m": _clothing1m,
+    "red-mini-imagenet": _red_mini_imagenet,
 }
 
 

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clipaudit
-from clipaudit.corruption import CIFAR10_MAP, asymmetric, corrupt, instance_dependent, symmetric
+from clipaudit.corruption import CIFAR10_MAP, CIFAR100_MAP, asymmetric, corrupt, instance_dependent, read_map, symmetric
 from clipaudit.errors import UsageError
+from clipaudit.prompts import load_prompts, shipped_prompt_sets
 from clipaudit.samples import open_source
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -59,6 +60,18 @@ def test_instance_noise_confuses_the_nearest_first() -> None:
     noisy, selected = instance_dependent(vectors, true, 2, 0.1)
     assert np.flatnonzero(selected).tolist() == list(range(45, 55))
     assert (noisy[selected] == 1 - true[selected]).all()
+
+
+def test_instance_noise_leaves_unreadable_images_to_the_last() -> None:
+    vectors = np.array([[1, 0], [1, 0], [0.9, 0.43], [0, 1], [0, 1], [0, 0]], np.float16)
+    _, selected = instance_dependent(vectors, np.array([0, 0, 0, 1, 1, 1]), 2, 1 / 6)
+    assert np.flatnonzero(selected).tolist() == [2]
+
+
+def test_instance_noise_never_gives_a_class_that_has_no_samples() -> None:
+    vectors = np.array([[1, 0], [1, 0], [-1, 0], [-1, 0]], np.float16)
+    noisy, _ = instance_dependent(vectors, np.array([0, 0, 1, 1]), 3, 1.0)
+    assert noisy.tolist() == [1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
@@ -115,6 +128,26 @@ def test_mistakes_are_explained(small_images: Path, tmp_path: Path, noisy_cache:
     (tmp_path / "map.json").write_text(json.dumps(["zero"]))
     result = run_cli("corrupt", small_images, "--kind", "asymmetric", "--map", "map.json")
     assert (result.returncode, "no map of classes" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("name", "content"), [("m.json", '{"zero": "six"}'), ("m.toml", 'zero = "six"')])
+def test_maps_by_file(small_images: Path, tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    result = corrupt(small_images, tmp_path / "n.csv", kind="asymmetric", rate=1, mapping=read_map(tmp_path / name))
+    zeros = sum(sample.label == "zero" for sample in open_source(small_images).samples())
+    assert result.confusions == (("zero", "six", zeros),)
+    (tmp_path / name).write_text("=")
+    with pytest.raises(UsageError, match="no map of classes"):
+        read_map(tmp_path / name)
+
+
+def test_the_built_in_map_fits_cifar100(tmp_path: Path) -> None:
+    names = [entry.name for entry in load_prompts(shipped_prompt_sets()["cifar100"]).classes]
+    table = tmp_path / "c.csv"
+    table.write_text("path,label\n" + "".join(f"{k}{i}.png,{name}\n" for k, name in enumerate(names) for i in "ab"))
+    result = corrupt(table, tmp_path / "n.csv", kind="asymmetric", rate=0.5)
+    assert {(true, given) for true, given, _ in result.confusions} == set(CIFAR100_MAP.items())
+    assert (CIFAR100_MAP["beaver"], CIFAR100_MAP["whale"]) == ("dolphin", "beaver")
 
 
 def test_the_built_in_map_fits_cifar10(data_folder: Path, tmp_path: Path) -> None:

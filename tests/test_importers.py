@@ -15,7 +15,7 @@ from conftest import any_image
 
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.images import decode
-from clipaudit.importers import import_dataset
+from clipaudit.importers import IMPORTERS, import_dataset
 from clipaudit.samples import FaultySample, open_source
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -94,7 +94,17 @@ def test_a_hostile_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no pickle", pickle.dumps([1]), pickle.dumps({b"data": 1}), cifar_batch([9], b"labels")]
+    "content",
+    [
+        b"",
+        b"no pickle",
+        pickle.dumps([1]),
+        pickle.dumps({b"data": 1}),
+        cifar_batch([9], b"labels"),
+        pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": 1}),
+        pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": [b"x"]}),
+        pickle.dumps({b"data": [[1], [1, 2]], b"labels": [0, 1]}),
+    ],
 )
 def test_bad_cifar_batches_are_named(tmp_path: Path, content: bytes) -> None:
     folder = write_cifar10(tmp_path / "c")
@@ -153,12 +163,62 @@ def test_clothing1m(tmp_path: Path) -> None:
         import_dataset("clothing1m", folder, tmp_path / "m.parquet")
 
 
+def test_a_truth_that_begins_after_the_first_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "noisy_label_kv.txt": "a.jpg 0\nb.jpg 1\n",
+        "clean_label_kv.txt": "c.jpg 2\n",
+        "noisy_train_key_list.txt": "a.jpg\nb.jpg\n",
+        **dict.fromkeys(["clean_train_key_list.txt", "clean_val_key_list.txt"], ""),
+        "clean_test_key_list.txt": "c.jpg\n",
+    }
+    monkeypatch.setattr("clipaudit.importers.ROWS_AT_ONCE", 2)
+    import_dataset("clothing1m", write(tmp_path / "c", files), tmp_path / "m.parquet")
+    assert pq.read_table(tmp_path / "m.parquet")["label_true"].to_pylist() == [None, None, "Knitwear"]
+
+
+def test_red_mini_imagenet(tmp_path: Path) -> None:
+    clean = "".join(f"n{number + 1:08}00000001.jpg {number}\n" for number in range(100))
+    split = {
+        "split/red_noise_nl_0.0": clean,
+        "split/red_noise_nl_0.2": "n0000000100000001.jpg 0\n5922767e5677aef4.jpg 2\n",
+        "split/blue_noise_nl_0.2": "n0000000100000001.jpg 7\n",
+        "split/clean_validation": "ILSVRC2012_val_00000003.jpg 1\nILSVRC2012_val_00000004.jpg 99\n",
+    }
+    images = ["all_images/n0000000100000001.jpg", "all_images/5922767e5677aef4.jpg"]
+    images += ["validation/1/ILSVRC2012_val_00000003.jpg", "validation/ILSVRC2012_val_00000004.jpg"]
+    folder = write(tmp_path / "r" / "mini-imagenet", {**split, **dict.fromkeys(images)})
+    counts = import_dataset("red-mini-imagenet", tmp_path / "r", tmp_path / "all.parquet")
+    assert counts == {"red_noise_nl_0.0": 100, "red_noise_nl_0.2": 2, "val": 2}
+    import_dataset("red-mini-imagenet", folder, tmp_path / "m.parquet", split="red_noise_nl_0.2")
+    assert imported(tmp_path / "m.parquet") == [
+        ("n0000000100000001.jpg", "n00000001"),
+        ("5922767e5677aef4.jpg", "n00000003"),
+    ]
+    import_dataset("red-mini-imagenet", folder, tmp_path / "v.parquet", split="val")
+    assert [label for _, label in imported(tmp_path / "v.parquet")] == ["n00000002", "n00000100"]
+    (folder / "split" / "clean_validation").write_text("a.jpg 1\nb.jpg 100\n")
+    with pytest.raises(SourceError, match=r"clean_validation, line 2: '100' is no class index from 0 to 99"):
+        import_dataset("red-mini-imagenet", folder, tmp_path / "m.parquet")
+    (folder / "split" / "red_noise_nl_0.0").write_text(clean.replace("n00000008", "web"))
+    with pytest.raises(SourceError, match=r"red_noise_nl_0\.0 has no ImageNet image of class 7"):
+        import_dataset("red-mini-imagenet", folder, tmp_path / "m.parquet")
+
+
+def test_an_import_that_fails_keeps_the_file_from_before(tmp_path: Path) -> None:
+    folder, out = write_cifar10(tmp_path / "c"), tmp_path / "m.parquet"
+    import_dataset("cifar10", folder, out)
+    before = out.read_bytes()
+    with pytest.raises(UsageError, match="no images of split 'val'"):
+        import_dataset("cifar10", folder, out, split="val")
+    assert out.read_bytes() == before
+
+
 def test_data_sets_that_are_not_there_are_explained(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown data set 'mnist'"):
         import_dataset("mnist", tmp_path, tmp_path / "m.parquet")
     with pytest.raises(SourceError, match="is no folder"):
         import_dataset("cifar10", tmp_path / "nowhere", tmp_path / "m.parquet")
-    for name in ("cifar10", "cifar100", "animal10n", "webvision", "clothing1m"):
+    for name in IMPORTERS:
         with pytest.raises(SourceError, match="cannot be"):
             import_dataset(name, tmp_path, tmp_path / "m.parquet")
     with pytest.raises(UsageError, match=r"write to a \.parquet"):

@@ -25,7 +25,9 @@ def corrupt(
     map_file: Annotated[
         Path | None,
         typer.Option(
-            "--map", help="JSON object {true: given}, for asymmetric.", show_default="CIFAR-10's, for its classes"
+            "--map",
+            help="JSON object {true: given}, or TOML, for asymmetric.",
+            show_default="CIFAR-10's or CIFAR-100's, for their classes",
         ),
     ] = None,
     cache: Annotated[

@@ -11,13 +11,19 @@ import typer
 def import_(
     name: Annotated[
         str,
-        typer.Argument(help="cifar10, cifar100, animal10n, webvision or clothing1m.", show_default=False),
+        typer.Argument(
+            help="cifar10, cifar100, animal10n, webvision, clothing1m or red-mini-imagenet.", show_default=False
+        ),
     ],
     path: Annotated[Path, typer.Argument(help="Folder that the data set was unpacked into.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("manifest.parquet"),
     split: Annotated[
         str | None,
-        typer.Option(help="Only this split: train, test, val (clothing1m: clean-train, too).", show_default="all"),
+        typer.Option(
+            help="Only this split: train, test, val (clothing1m: clean-train, too; red-mini-imagenet:"
+            " red_noise_nl_0.2 and so on instead of train).",
+            show_default="all",
+        ),
     ] = None,
     classes: Annotated[
         int | None, typer.Option(help="Only the first so many classes (WebVision-50: 50).", show_default="all")
