@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import DIGITS, any_image
 from hypothesis import given, settings
@@ -40,6 +42,21 @@ def test_shipped_sets_are_clean(name: str) -> None:
     report = check_prompts(name)
     assert report.n_classes > 0
     assert report.errors == report.warnings == []
+
+
+def test_wordnet_ids_are_aliases(data_folder: Path) -> None:
+    """What the importers and the class folders of ImageNet's relatives label with."""
+    sets = shipped_prompt_sets()
+    sizes = {"webvision50": 50, "red-mini-imagenet": 100, "tiny-imagenet": 200}
+    for name, size in sizes.items():
+        entries = load_prompts(sets[name]).classes
+        assert len({alias for entry in entries for alias in entry.aliases if re.fullmatch(r"n\d{8}", alias)}) == size
+    labels = pq.read_table(data_folder / "tinyimagenet32" / "train.parquet", columns=["label", "label_words"])
+    words = dict(zip(labels["label"].to_pylist(), labels["label_words"].to_pylist(), strict=True))
+    for identifier, entry in zip(words, load_prompts(sets["tiny-imagenet"]).match(list(words)), strict=True):
+        assert entry is not None, identifier
+        first = words[identifier].split(",")[0]
+        assert normalise(first) in {normalise(spelling) for spelling in (entry.name, *entry.aliases)}
 
 
 def test_the_token_estimate_is_above_the_real_count() -> None:
