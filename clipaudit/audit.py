@@ -111,23 +111,42 @@ def score(
     from clipaudit.estimates import ZeroShot, estimate
 
     zero_shot = ZeroShot(texts, owners, float(config.temperature))
-    induced, converged = _induced(embeddings, labels, n_classes, config)
-    (by_text, by_labels), suggested, probability = estimate([zero_shot, induced], embeddings, labels)
+    kept = None
+    for _ in range(config.rounds):
+        induced, converged = _induced(embeddings, labels, n_classes, zero_shot, kept, config)
+        (by_text, by_labels), suggested, probability = estimate([zero_shot, induced], embeddings, labels)
+        kept = _agreed(by_labels.prediction, labels, n_classes)
     estimates, mixtures = {}, {}
     for name, result in zip(ESTIMATES, (by_text, by_labels), strict=True):
         estimates[name], mixtures[name] = _judge(result, labels, n_classes)
     return Scores(estimates, mixtures, suggested.cpu().numpy(), probability.cpu().numpy(), converged)
 
 
-def _induced(embeddings: Tensor, labels: Tensor, n_classes: int, config: AuditConfig) -> tuple[Estimator, bool]:
-    from clipaudit.estimates import Neighbours, fit_folded_logistic
+def _induced(
+    embeddings: Tensor, labels: Tensor, n_classes: int, zero_shot: Estimator, kept: Tensor | None, config: AuditConfig
+) -> tuple[Estimator, bool]:
+    from clipaudit.estimates import Joint, Neighbours, fit_folded_logistic
 
     if config.induced == "neighbours":
         return Neighbours(embeddings, labels, n_classes, config.neighbours), True
     fitted = fit_folded_logistic(
-        embeddings, labels, n_classes, c=config.c, balanced=config.balanced, folds=config.folds, seed=config.seed
+        embeddings,
+        labels,
+        n_classes,
+        c=config.c,
+        balanced=config.balanced,
+        folds=config.folds,
+        seed=config.seed,
+        kept=kept,
     )
-    return fitted, fitted.converged
+    return Joint(zero_shot, fitted) if config.induced == "joint" else fitted, fitted.converged
+
+
+def _agreed(prediction: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+    """(n,) bool: the label is the most probable class; of a class where it never is, all samples."""
+    agreed = prediction == labels
+    lost = labels.new_zeros(n_classes).index_add_(0, labels, agreed.to(labels.dtype)) == 0
+    return agreed | lost[labels]
 
 
 def _judge(result: Estimate, labels: Tensor, n_classes: int) -> tuple[EstimateScores, Mixtures]:

@@ -9,6 +9,8 @@ from typing import Any
 from clipaudit.errors import UsageError
 from clipaudit.selectors.combine import SELECTORS, votes_needed
 
+INDUCED = ("logistic", "neighbours", "joint")
+
 
 @dataclass(frozen=True)
 class AuditConfig:
@@ -16,10 +18,13 @@ class AuditConfig:
 
     Attributes:
         temperature: T of eq. 4; "model" takes the model's own (1 / logit scale, 0.01 for CLIP). Published code: 0.07.
-        induced: "logistic" (eq. 8) or "neighbours" (the paper's other choice).
+        induced: "logistic" (eq. 8), "neighbours" (the paper's other choice), or "joint" (beyond the paper): the
+            normalised product of zero-shot and logistic regression.
         c: Inverse strength of the logistic regression's L2 penalty.
         balanced: Weigh class k by N / (K n_k) in the logistic regression.
         folds: 0 judges each sample by a model fitted on all, as the paper does; F >= 2 by one that has not seen it.
+        rounds: From the second on, the logistic regression is fitted again on the samples whose label was the most
+            probable class in the round before; the paper has one.
         neighbours: Number of nearest neighbours, for "neighbours".
         seed: Of the assignment to folds.
         theta_consistency: Threshold of eq. 5, in [0, 1].
@@ -34,6 +39,7 @@ class AuditConfig:
     c: float = 1.0
     balanced: bool = True
     folds: int = 0
+    rounds: int = 1
     neighbours: int = 50
     seed: int = 0
     theta_consistency: float = 1.0
@@ -49,12 +55,14 @@ class AuditConfig:
             raise UsageError(f"the temperature must be a number above 0 or 'model', not {self.temperature!r}.")
         if not isinstance(self.temperature, str) and not 0 < self.temperature < float("inf"):
             raise UsageError(f"the temperature must be above 0, not {self.temperature}.")
-        if self.induced not in ("logistic", "neighbours"):
-            raise UsageError(f"unknown induced estimate {self.induced!r}. Choose logistic or neighbours.")
+        if self.induced not in INDUCED:
+            raise UsageError(f"unknown induced estimate {self.induced!r}. Choose one of: {', '.join(INDUCED)}.")
         if not 0 < self.c < float("inf"):
             raise UsageError(f"C must be above 0, not {self.c}.")
         if self.folds < 0 or self.folds == 1:
             raise UsageError(f"the number of folds must be 0 (in-sample) or at least 2, not {self.folds}.")
+        if self.rounds < 1:
+            raise UsageError(f"the number of rounds must be at least 1, not {self.rounds}.")
         if self.neighbours < 1:
             raise UsageError(f"the number of neighbours must be at least 1, not {self.neighbours}.")
         for name in ("theta_consistency", "theta_loss"):

@@ -90,6 +90,8 @@ def test_thresholds_can_be_changed_without_computing_again(noisy_cache: Path, no
         AuditConfig(temperature="model"),
         AuditConfig(folds=3),
         AuditConfig(induced="neighbours"),
+        AuditConfig(induced="joint", folds=5),
+        AuditConfig(rounds=2),
         AuditConfig(raw_posterior=True, balanced=False, c=10.0),
         AuditConfig(selectors=("induced_loss",), combine="union"),
     ],

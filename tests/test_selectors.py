@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.neighbors import NearestNeighbors
 
-from clipaudit.audit import EstimateScores, decide
+from clipaudit.audit import EstimateScores, decide, score
 from clipaudit.config import PRESETS, AuditConfig, preset
 from clipaudit.errors import UsageError
-from clipaudit.estimates import Neighbours, ZeroShot, estimate, fit_folded_logistic
+from clipaudit.estimates import Joint, Neighbours, ZeroShot, estimate, fit_folded_logistic
 from clipaudit.estimates.induced import stratified_folds
 from clipaudit.selectors.combine import SELECTORS, clean_scores, fallback, margins, votes_needed
 from clipaudit.selectors.consistency import consistency
@@ -90,6 +90,45 @@ def test_folds_are_stratified_and_judge_unseen_samples() -> None:
         means.append(float(log_p.exp().gather(1, labels[:, None]).mean()))
     assert means[0] > 0.5
     assert means[1] < 0.3
+
+
+def test_the_joint_estimate_is_the_normalised_product() -> None:
+    images, texts, labels = unit_rows(60, 16), unit_rows(4, 16, seed=1), torch.arange(60) % 4
+    zero_shot, fitted = ZeroShot(texts, range(4), 0.1), fit_folded_logistic(images, labels, 4)
+    rows = torch.arange(60)
+    product = (zero_shot.log_proba(images, rows).exp() * fitted.log_proba(images, rows).exp()).numpy()
+    found = Joint(zero_shot, fitted).log_proba(images, rows).exp()
+    np.testing.assert_allclose(found, product / product.sum(1, keepdims=True), atol=1e-6)
+
+
+def test_a_model_is_fitted_on_the_kept_samples_alone() -> None:
+    images, labels = unit_rows(300, 16), torch.randint(0, 3, (300,), generator=torch.Generator().manual_seed(0))
+    kept, rows = torch.arange(300) % 3 != 0, torch.arange(300)
+    masked = fit_folded_logistic(images, labels, 3, kept=kept).log_proba(images, rows)
+    alone = fit_folded_logistic(images[kept], labels[kept], 3).log_proba(images, rows)
+    assert torch.equal(masked, alone)
+    folds = stratified_folds(labels, 3, seed=0)
+    judged = fit_folded_logistic(images, labels, 3, folds=3, kept=kept).log_proba(images, rows)
+    for number in range(3):
+        others, mine = (folds != number) & kept, folds == number
+        alone = fit_folded_logistic(images[others], labels[others], 3).log_proba(images[mine], rows[mine])
+        torch.testing.assert_close(judged[mine], alone, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_a_second_round_learns_from_the_labels_that_the_first_agreed_with(folds: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    true = torch.arange(900) % 3
+    images = torch.nn.functional.normalize(torch.eye(3, 16)[true] + 0.25 * unit_rows(900, 16), dim=1)
+    labels = torch.where(torch.rand(900, generator=generator) < 0.4, (true + 1) % 3, true)
+    texts, wrong = unit_rows(3, 16, seed=2), (labels != true).numpy()
+    doubt = []
+    for rounds in (1, 2):
+        config = AuditConfig(rounds=rounds, folds=folds)
+        scores = score(images, labels, 3, texts, range(3), config).estimates["induced"]
+        doubt.append(float(scores.p_label[wrong].mean()))
+    assert doubt[1] < doubt[0] / 2
+    assert (scores.prediction[wrong] != labels.numpy()[wrong]).mean() > 0.99
 
 
 @given(arrays(np.float64, 50, elements=st.floats(0, 1)), st.floats(0, 1))
@@ -182,6 +221,7 @@ def test_subsets_of_selectors_vote_alone() -> None:
         {"c": -1.0},
         {"folds": 1},
         {"neighbours": 0},
+        {"rounds": 0},
         {"theta_loss": 1.5},
         {"theta_consistency": float("nan")},
         {"selectors": ("zero_shot",)},

@@ -71,7 +71,8 @@ def select(
     induced: Annotated[
         str | None,
         typer.Option(
-            help="Second estimate: logistic (regression on the embeddings) or neighbours.",
+            help="Second estimate: logistic (regression on the embeddings), neighbours, or joint (its product with"
+            " zero-shot).",
             show_default="logistic",
             rich_help_panel=_ESTIMATES,
         ),
@@ -98,6 +99,14 @@ def select(
         typer.Option(
             help="Judge each sample by a model that has not seen it, in so many folds; 0: in-sample, as the paper.",
             show_default="0",
+            rich_help_panel=_ESTIMATES,
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            help="Fit the logistic regression so many times, each time on the samples whose labels it agreed with.",
+            show_default="1",
             rich_help_panel=_ESTIMATES,
         ),
     ] = None,
@@ -180,6 +189,7 @@ def select(
         "c": c,
         "balanced": balanced,
         "folds": folds,
+        "rounds": rounds,
         "neighbours": neighbours,
         "seed": seed,
         "theta_consistency": theta_consistency,

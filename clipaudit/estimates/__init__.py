@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clipaudit.estimates.base import Estimate, Estimator, estimate
 from clipaudit.estimates.induced import FoldedLogistic, fit_folded_logistic
+from clipaudit.estimates.joint import Joint
 from clipaudit.estimates.neighbours import Neighbours
 from clipaudit.estimates.zero_shot import ZeroShot
 
@@ -11,6 +12,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "FoldedLogistic",
+    "Joint",
     "Neighbours",
     "ZeroShot",
     "estimate",

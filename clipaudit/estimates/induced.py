@@ -47,6 +47,7 @@ def fit_folded_logistic(
     balanced: bool = True,
     folds: int = 0,
     seed: int = 0,
+    kept: Tensor | None = None,
 ) -> FoldedLogistic:
     """Fit eq. 8, as the paper does on all samples, or (beyond the paper) for each fold on the others.
 
@@ -61,17 +62,22 @@ def fit_folded_logistic(
         balanced: Weigh class k by N / (K n_k).
         folds: 0 for in-sample probabilities, else at least 2.
         seed: Of the assignment to folds, which is stratified by class.
+        kept: (n,) bool, the samples to fit on; None takes all. All are judged.
     """
+    kept = torch.ones_like(labels, dtype=torch.bool) if kept is None else kept
     if folds == 0:
-        model = fit_logistic_regression(embeddings, labels, n_classes, c=c, balanced=balanced)
+        rows = slice(None) if kept.all() else kept.nonzero().squeeze(1)
+        model = fit_logistic_regression(embeddings[rows], labels[rows], n_classes, c=c, balanced=balanced)
         return FoldedLogistic([model], labels.new_zeros(len(labels)))
     assignment = stratified_folds(labels, folds, seed)
     models: list[LogisticModel] = []
     for number in range(folds):
-        kept = (assignment != number).nonzero().squeeze(1)
+        others = ((assignment != number) & kept).nonzero().squeeze(1)
         initial = models[0] if models else None
         models.append(
-            fit_logistic_regression(embeddings[kept], labels[kept], n_classes, c=c, balanced=balanced, initial=initial)
+            fit_logistic_regression(
+                embeddings[others], labels[others], n_classes, c=c, balanced=balanced, initial=initial
+            )
         )
     return FoldedLogistic(models, assignment)
 
