@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from clipaudit.prompt_check import PromptReport, check_prompts
     from clipaudit.prompt_generation import GenerationSummary, generate_prompts
     from clipaudit.prompt_writing import new_prompts
+    from clipaudit.report import ReportSummary, write_report
+    from clipaudit.review import ReviewSummary, apply_marks
     from clipaudit.samples import SourceOptions
     from clipaudit.selection import reselect, select
     from clipaudit.training import TrainProgress, TrainSummary, train
@@ -59,10 +61,13 @@ _HOMES = {
     "Metrics": "evaluation",
     "PRESETS": "config",
     "RECIPES": "mixfix.recipes",
+    "ReportSummary": "report",
+    "ReviewSummary": "review",
     "SourceOptions": "samples",
     "TrainConfig": "mixfix.recipes",
     "TrainProgress": "training",
     "TrainSummary": "training",
+    "apply_marks": "review",
     "embed": "embedding",
     "evaluate": "evaluation",
     "export": "exports",
@@ -72,6 +77,7 @@ _HOMES = {
     "reselect": "selection",
     "select": "selection",
     "train": "training",
+    "write_report": "report",
 }
 
 __all__ = [
@@ -91,10 +97,13 @@ __all__ = [
     "LocalModel",
     "Metrics",
     "PromptReport",
+    "ReportSummary",
+    "ReviewSummary",
     "SourceOptions",
     "TrainConfig",
     "TrainProgress",
     "TrainSummary",
+    "apply_marks",
     "check_prompts",
     "corrupt",
     "embed",
@@ -109,6 +118,7 @@ __all__ = [
     "reselect",
     "select",
     "train",
+    "write_report",
 ]
 
 

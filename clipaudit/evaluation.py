@@ -49,10 +49,13 @@ class Metrics:
 class Evaluation:
     """An audit held against the truth.
 
+    After a review, `overall` and `classes` judge the labels and flags as the review left them; AUROC, `selectors` and
+    `suggestion_accuracy` judge the audit, whose scores are about the labels given before.
+
     Attributes:
         overall: The combined flags and `clean_score`.
         selectors: Each of the four selectors alone, with its own score.
-        classes: The combined flags, by given label.
+        classes: The combined flags, by label.
         suggestion_accuracy: Share of the wrong labels for which the suggested label is the true one.
         n_unreadable: Samples without a score; they are not judged.
         matched_by: How the truth was matched to the samples: "path" or "row order".
@@ -101,34 +104,43 @@ def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Seq
             " Name the right column: --truth FILE:COLUMN."
         )
     right = labels == values
+    right_given = np.asarray(index.class_names, object)[index.scored_labels()[readable]] == values
     is_clean, scores = index.is_clean[readable], table["clean_score"].to_numpy()
     selectors = {}
     for name in SELECTORS:
         value = table[name.replace("_loss", "_posterior")].to_numpy()
-        selectors[name] = metrics(right, table[f"{name}_clean"].to_numpy(zero_copy_only=False), value)
+        selectors[name] = metrics(right_given, table[f"{name}_clean"].to_numpy(zero_copy_only=False), value)
     classes = {
-        name: metrics(right[mine], is_clean[mine], scores[mine])
+        name: metrics(right[mine], is_clean[mine], scores[mine], right_given[mine])
         for name in index.class_names
         if (mine := labels == name).any()
     }
     suggested = np.asarray(table["suggested_label"].to_pylist(), object)
-    found = float((suggested == values)[~right].mean()) if (~right).any() else None
-    return Evaluation(metrics(right, is_clean, scores), selectors, classes, found, int((~readable).sum()), matched_by)
+    found = float((suggested == values)[~right_given].mean()) if (~right_given).any() else None
+    overall = metrics(right, is_clean, scores, right_given)
+    return Evaluation(overall, selectors, classes, found, int((~readable).sum()), matched_by)
 
 
-def metrics(right: NDArray[np.bool_], is_clean: NDArray[np.bool_], scores: NDArray[np.float64]) -> Metrics:
+def metrics(
+    right: NDArray[np.bool_],
+    is_clean: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    right_scored: NDArray[np.bool_] | None = None,
+) -> Metrics:
     """Compare flags and scores with the truth.
 
     Args:
-        right: (n,) the given label is the true one.
+        right: (n,) the label is the true one.
         is_clean: (n,) the audit says so.
         scores: (n,) higher is cleaner.
+        right_scored: (n,) the label that the scores are about is the true one; None where that is the same label.
     """
     from sklearn.metrics import roc_auc_score
 
     clean_precision, clean_recall, clean_f1 = _precision_recall_f1(right, is_clean)
     noisy_precision, noisy_recall, noisy_f1 = _precision_recall_f1(~right, ~is_clean)
-    both_kinds = right.any() and not right.all()
+    right_scored = right if right_scored is None else right_scored
+    both_kinds = right_scored.any() and not right_scored.all()
     return Metrics(
         n=len(right),
         noise_rate=_ratio((~right).sum(), len(right)),
@@ -138,7 +150,7 @@ def metrics(right: NDArray[np.bool_], is_clean: NDArray[np.bool_], scores: NDArr
         noisy_precision=noisy_precision,
         noisy_recall=noisy_recall,
         noisy_f1=noisy_f1,
-        auroc=float(roc_auc_score(right, scores)) if both_kinds else None,
+        auroc=float(roc_auc_score(right_scored, scores)) if both_kinds else None,
     )
 
 

@@ -81,9 +81,18 @@ class CleanIndex:
         readable = self.readable
         return float(1 - self.is_clean[readable].mean()) if readable.any() else 0.0
 
+    @property
+    def has_reviews(self) -> bool:
+        """A person's marks were applied: there are the columns `reviewed` and `label_given`."""
+        return "reviewed" in self.table.column_names
+
     def labels(self) -> NDArray[np.int64]:
-        """(n,) class index of each given label."""
+        """(n,) class index of each label, as a review left it."""
         return self._class_indices("label")
+
+    def scored_labels(self) -> NDArray[np.int64]:
+        """(n,) class index of the label that the scores are about: the given one, before any review."""
+        return self._class_indices("label_given" if self.has_reviews else "label")
 
     def estimates(self) -> dict[str, EstimateScores]:
         """The scores of the readable samples, as `decide` takes them."""
@@ -188,16 +197,33 @@ def build_table(
 
 
 def replace_decision(index: CleanIndex, decision: Decision, config: AuditConfig) -> CleanIndex:
-    """The same scores with other flags."""
+    """The same scores with other flags; what a review said stays."""
     readable, table = index.readable, index.table
     decided: dict[str, NDArray[Any]] = {f"{name}_clean": decision.verdicts[name] for name in SELECTORS}
     decided |= {"clean_score": decision.clean_score, "fallback": decision.fallback}
     for name, values in decided.items():
         column = pa.array(_full(values, readable), mask=~readable)
         table = table.set_column(table.column_names.index(name), name, column)
-    is_clean = pa.array(_full(decision.is_clean, readable))
-    table = table.set_column(table.column_names.index("is_clean"), "is_clean", is_clean)
+    is_clean = _full(decision.is_clean, readable)
+    if index.has_reviews:
+        is_clean = overrule(is_clean, table["reviewed"], readable)
+    table = table.set_column(table.column_names.index("is_clean"), "is_clean", pa.array(is_clean))
     return CleanIndex(table, {**index.metadata, "config": config.to_dict()})
+
+
+def overrule(
+    is_clean: NDArray[np.bool_], marks: pa.Array | pa.ChunkedArray, readable: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Flags after a review: a person's word beats every selector, but makes no image readable.
+
+    Args:
+        is_clean: (n,) what the selectors decided.
+        marks: n strings: "right", "relabel", "drop", or null where nobody looked.
+        readable: (n,) the image could be read.
+    """
+    marked = np.asarray(pc.is_valid(marks).to_numpy(zero_copy_only=False))
+    kept = np.asarray(pc.fill_null(pc.not_equal(marks, "drop"), False).to_numpy(zero_copy_only=False))
+    return np.where(marked, kept & readable, is_clean)
 
 
 def _full(values: NDArray[Any], readable: NDArray[np.bool_]) -> NDArray[Any]:

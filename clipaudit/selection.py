@@ -95,6 +95,8 @@ def select(
 def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
     """Decide again on the scores of an index, with other thresholds, selectors or combination.
 
+    What a review said stays: `apply_marks` before or after `reselect` gives the same rows.
+
     Raises:
         UsageError: the configuration differs in something that the scores depend on.
     """
@@ -105,7 +107,7 @@ def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
                 f"{name} decided about the scores and cannot be changed now ({getattr(held, name)} in the index)."
                 " Run select on the embeddings cache again."
             )
-    labels = index.labels()[index.readable]
+    labels = index.scored_labels()[index.readable]
     decision = decide(index.estimates(), labels, len(index.class_names), config)
     return replace_decision(index, decision, config)
 

@@ -8,7 +8,21 @@ import sys
 from pathlib import Path
 
 PROMPTS = ("prompts", "prompts list", "prompts show", "prompts check", "prompts new", "prompts generate")
-COMMANDS = ("", "embed", "select", "evaluate", "train", "predict", "corrupt", "import", "demo", *PROMPTS)
+COMMANDS = (
+    "",
+    "embed",
+    "select",
+    "evaluate",
+    "report",
+    "show",
+    "apply",
+    "train",
+    "predict",
+    "corrupt",
+    "import",
+    "demo",
+    *PROMPTS,
+)
 PAGE = Path(__file__).with_name("commands.md")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from clipaudit import __version__
+from clipaudit.cli.apply import apply
 from clipaudit.cli.corrupt import corrupt
 from clipaudit.cli.demo import demo
 from clipaudit.cli.embed import embed
@@ -16,7 +17,9 @@ from clipaudit.cli.evaluate import evaluate
 from clipaudit.cli.import_ import import_
 from clipaudit.cli.predict import predict
 from clipaudit.cli.prompts import prompts_app
+from clipaudit.cli.report import report
 from clipaudit.cli.select import select
+from clipaudit.cli.show import show
 from clipaudit.cli.train import train
 from clipaudit.errors import ClipAuditError
 
@@ -62,7 +65,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _command in (embed, select, evaluate, train, predict, corrupt, demo):
+for _command in (embed, select, evaluate, report, show, apply, train, predict, corrupt, demo):
     app.command()(_interruptible(_command))
 app.command("import")(_interruptible(import_))
 for _registered in prompts_app.registered_commands:

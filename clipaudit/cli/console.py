@@ -28,8 +28,9 @@ SECONDS_BETWEEN_LINES = 10
 ROWS_SHOWN = 5
 
 # A pipe has no width; there, tables are as wide as the widest needs to be.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-err = Console(highlight=False, stderr=True)
+# A path may contain ":cat:", which is no emoji.
+out = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+err = Console(highlight=False, emoji=False, stderr=True)
 
 
 def safe(text: object) -> str:
@@ -130,6 +131,9 @@ def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
     print_line(f"  in doubt       {int(readable.sum()) - n_clean:,}, an estimated noise rate of {index.noise_rate:.1%}")
     if n_unreadable:
         print_line(f"  unreadable     {n_unreadable:,}")
+    if index.has_reviews:
+        n_reviewed = len(index) - index.table["reviewed"].null_count
+        print_line(f"  reviewed       {n_reviewed:,} by a person, whose word is kept")
     print_line(f"  prompts        {safe(prompts)}")
     rows = index.table.filter(readable)
     labels, suggested = rows["label"].to_pylist(), rows["suggested_label"].to_pylist()

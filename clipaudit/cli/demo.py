@@ -16,16 +16,17 @@ def demo(
 ) -> None:
     """See an audit happen in a minute, offline: real handwritten digits, some with wrong labels.
 
-    Runs embed, select and evaluate, each as you would type it.
+    Runs embed, select, evaluate and report, each as you would type it.
     """
     from clipaudit.cli.console import print_line, safe
     from clipaudit.cli.embed import embed
     from clipaudit.cli.evaluate import evaluate
+    from clipaudit.cli.report import report
     from clipaudit.cli.select import select
     from clipaudit.demo import MODEL, write_digits
 
     files = write_digits(folder, rate=rate, seed=seed)
-    cache, index, listing = folder / "cache", folder / "clean.parquet", folder / "clean.csv"
+    cache, index, listing, page = (folder / name for name in ("cache", "clean.parquet", "clean.csv", "report.html"))
 
     def announce(*words: object) -> None:
         print_line(f"\n[bold]$ clipaudit {safe(shlex.join(map(str, words)))}[/bold]")
@@ -39,8 +40,11 @@ def demo(
     select(cache, out=index, export=[listing])
     announce("evaluate", index, "--truth", files.truth)
     evaluate(index, truth=str(files.truth))
+    announce("report", index, "--truth", files.truth, "--out", page)
+    report(index, out=page, truth=str(files.truth))
     print_line(
-        f"\nThe files are in {safe(folder)}: images, truth.csv, the embeddings cache and the clean index (also as CSV)."
+        f"\nThe files are in {safe(folder)}: images, truth.csv, the embeddings cache, the clean index (also as CSV) and"
+        "\nthe report."
         "\nGo on with your own images: clipaudit embed IMAGES, or other thresholds:"
         f"\n  clipaudit select --from {safe(index)} --theta-loss 0.7 --out {safe(folder / 'stricter.parquet')}"
     )

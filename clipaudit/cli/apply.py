@@ -1,0 +1,56 @@
+"""`clipaudit apply`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clipaudit.index import CleanIndex
+    from clipaudit.review import ReviewSummary
+
+
+def apply(
+    index: Annotated[Path, typer.Argument(help="Clean index, from select or an earlier apply.", show_default=False)],
+    marks: Annotated[
+        Path,
+        typer.Argument(
+            help="The marks that the report exported: a table with the columns id, mark (right, relabel, drop) and"
+            " label (the new class, for relabel).",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The reviewed clean index to write.")] = Path("reviewed.parquet"),
+) -> None:
+    """Merge a person's marks: clipaudit apply clean.parquet MARKS.csv --out reviewed.parquet
+
+    A human's word beats every selector. What was there before stays in the columns reviewed and label_given.
+    """
+    from clipaudit.index import read_index
+    from clipaudit.review import apply_marks
+
+    reviewed, summary = apply_marks(read_index(index), marks)
+    reviewed.write(out)
+    _show(reviewed, summary, marks, out)
+
+
+def _show(index: CleanIndex, summary: ReviewSummary, marks: Path, out: Path) -> None:
+    from clipaudit.cli.console import print_line, safe
+
+    n_marks = summary.right + summary.relabel + summary.drop
+    print_line(f"[bold]{n_marks:,} of {len(index):,} samples reviewed[/bold] in {safe(marks)}")
+    print_line(f"  label right    {summary.right:,}")
+    print_line(f"  relabelled     {summary.relabel:,}")
+    print_line(f"  dropped        {summary.drop:,}")
+    print_line(f"  overruled      {summary.overruled:,} verdicts are other ones now")
+    if summary.again:
+        print_line(f"  again          {summary.again:,} were reviewed before; the later word holds")
+    if summary.unreadable:
+        print_line(
+            f"  [yellow]unreadable[/yellow]     {summary.unreadable:,} images cannot be read and stay out of the clean"
+            " subset"
+        )
+    print_line(f"  clean now      {int(index.is_clean.sum()):,}, an estimated noise rate of {index.noise_rate:.1%}")
+    print_line(f"Written: {safe(out)}")

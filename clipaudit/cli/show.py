@@ -1,0 +1,131 @@
+"""`clipaudit show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from clipaudit.doubts import Doubts
+    from clipaudit.index import CleanIndex
+
+# In a pipe nothing is folded: a line for each sample, however long its path.
+PIPE_WIDTH = 1_000_000
+CLASSES_SHOWN = 10
+
+
+def show(
+    index: Annotated[Path, typer.Argument(help="Clean index, from select or apply.", show_default=False)],
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Only samples with this label.", show_default="all classes")
+    ] = None,
+    top: Annotated[int, typer.Option(min=0, help="How many of the most doubtful samples to show.")] = 10,
+) -> None:
+    """See in the terminal what is in doubt: clipaudit show clean.parquet --class cat --top 20
+
+    With thumbnails where the terminal knows true colour; plain lines in a pipe.
+    """
+    from clipaudit.doubts import find_doubts
+    from clipaudit.index import read_index
+
+    held = read_index(index)
+    doubts = find_doubts(held, class_name=class_name, top=top)
+    _show_overview(doubts, held)
+    if doubts.classes and doubts.class_name is None:
+        _print(f"Classes most in doubt ({_of(CLASSES_SHOWN, len(doubts.classes))})", _classes_table(doubts))
+    if doubts.samples:
+        n_open = _of(len(doubts.samples), doubts.overview.n_open)
+        _print(f"Most doubtful samples ({n_open})", _samples_table(doubts, held))
+
+
+def _show_overview(doubts: Doubts, index: CleanIndex) -> None:
+    from clipaudit.cli.console import print_line, safe
+
+    overview, name = doubts.overview, doubts.class_name
+    what = f"{len(index.class_names):,} classes" if name is None else f"labelled {safe(name)}"
+    print_line(f"[bold]{overview.n:,} samples[/bold], {what}, from {safe(index.metadata['source'])}")
+    n_readable = overview.n - overview.n_unreadable
+    share = f", {overview.n_in_doubt / n_readable:.1%}" if n_readable else ""
+    print_line(f"  clean          {overview.n_clean:,}")
+    print_line(f"  in doubt       {overview.n_in_doubt:,}{share}")
+    if overview.n_unreadable:
+        print_line(f"  unreadable     {overview.n_unreadable:,}")
+    if overview.n_reviewed:
+        print_line(f"  reviewed       {overview.n_reviewed:,}, settled and not listed below")
+
+
+def _classes_table(doubts: Doubts) -> Table:
+    table = _table()
+    table.add_column("class", overflow="fold")
+    for name in ("in doubt", "of", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for entry in doubts.classes[:CLASSES_SHOWN]:
+        share = f"{entry.n_in_doubt / entry.n:.1%}"
+        table.add_row(_cell(entry.name), f"{entry.n_in_doubt:,}", f"{entry.n:,}", share)
+    return table
+
+
+def _samples_table(doubts: Doubts, index: CleanIndex) -> Table:
+    """One row a sample; where a person reads, path and reason share a cell, with a picture beside them if possible."""
+    from clipaudit.cli.console import out
+    from clipaudit.cli.pictures import EDGE, can_draw, picture
+    from clipaudit.samples.reader import ImageReader
+
+    table = _table(show_lines=True)
+    reader = ImageReader(index.metadata["root"], index.metadata.get("image_column")) if can_draw(out) else None
+    if reader:
+        table.add_column("picture", max_width=EDGE)
+    for name in ("given", "suggested"):
+        table.add_column(name, overflow="fold")
+    table.add_column("score", justify="right", no_wrap=True)
+    for name in ("sample",) if _person_reads() else ("path", "reason"):
+        table.add_column(name, overflow="fold")
+    for doubt in doubts.samples:
+        path, reason = _cell(doubt.path), _cell(doubt.reason)
+        texts = [path.append("\n").append(reason)] if _person_reads() else [path, reason]
+        suggested = _cell(f"{doubt.suggested} {doubt.probability:.2f}")
+        cells = [_cell(doubt.given), suggested, _cell(f"{doubt.score:.3f}"), *texts]
+        table.add_row(*([picture(reader, doubt.id)] if reader else []), *cells)
+    return table
+
+
+def _of(shown: int, n: int) -> str:
+    return f"{shown:,} of {n:,}" if shown < n else f"{n:,}"
+
+
+def _person_reads() -> bool:
+    import sys
+
+    return sys.stdout.isatty()
+
+
+def _table(*, show_lines: bool = False) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    frame = box.ROUNDED if _person_reads() else None
+    return Table(box=frame, show_lines=show_lines and _person_reads(), pad_edge=frame is not None)
+
+
+def _cell(text: str) -> Text:
+    """Foreign text: no markup, no control characters, one line."""
+    from rich.text import Text
+
+    from clipaudit.cli.text import printable
+
+    return Text(printable(text).replace("\n", "\\n"))
+
+
+def _print(title: str, table: Table) -> None:
+    from rich.console import Console
+
+    from clipaudit.cli.console import out, print_line
+
+    print_line(f"[bold]{title}[/bold]")
+    console = out if _person_reads() else Console(width=PIPE_WIDTH, highlight=False, emoji=False, color_system=None)
+    console.print(table)

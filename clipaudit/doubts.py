@@ -1,0 +1,147 @@
+"""What a terminal shows of a clean index: counts, the classes most in doubt, the most doubtful samples with reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from clipaudit.errors import UsageError
+from clipaudit.index import CleanIndex
+from clipaudit.prompts import normalise
+from clipaudit.report.columns import Columns, read_columns
+from clipaudit.report.wording import reasons
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Counts over all samples, or over those of one class.
+
+    Attributes:
+        n: Samples.
+        n_clean: In the clean subset.
+        n_in_doubt: Read, and not in it.
+        n_unreadable: Without scores.
+        n_reviewed: With a person's mark.
+        n_open: In doubt and not reviewed.
+    """
+
+    n: int
+    n_clean: int
+    n_in_doubt: int
+    n_unreadable: int
+    n_reviewed: int
+    n_open: int
+
+
+@dataclass(frozen=True)
+class ClassDoubt:
+    """How much of a class is in doubt: its name, its readable samples, those in doubt."""
+
+    name: str
+    n: int
+    n_in_doubt: int
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One sample in doubt.
+
+    Attributes:
+        id, path: The sample's.
+        given: Its label.
+        suggested: The most probable class.
+        probability: Of that class.
+        score: `clean_score`: the lower, the more doubtful.
+        reason: Why, in words.
+    """
+
+    id: str
+    path: str
+    given: str
+    suggested: str
+    probability: float
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What is in doubt, of all samples or of one class.
+
+    Attributes:
+        class_name: The class as the index spells it; None for all.
+        overview: Counts.
+        classes: Classes with labels in doubt, the largest share first.
+        samples: The most doubtful first, without those that a person has marked: they are settled.
+    """
+
+    class_name: str | None
+    overview: Overview
+    classes: list[ClassDoubt]
+    samples: list[Doubt]
+
+
+def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 10) -> Doubts:
+    """What to look at first.
+
+    Args:
+        index: The clean index.
+        class_name: Only samples with this label, in any spelling that `normalise` unites; None takes all.
+        top: How many samples, at most.
+
+    Raises:
+        UsageError: no such class.
+    """
+    columns, number = read_columns(index), None if class_name is None else _class(index, class_name)
+    mine = np.ones(len(index), bool) if number is None else columns.labels == number
+    unsettled = mine & columns.in_doubt & ~columns.reviewed
+    overview = Overview(
+        n=int(mine.sum()),
+        n_clean=int((mine & columns.is_clean).sum()),
+        n_in_doubt=int((mine & columns.in_doubt).sum()),
+        n_unreadable=int((mine & ~columns.readable).sum()),
+        n_reviewed=int((mine & columns.reviewed).sum()),
+        n_open=int(unsettled.sum()),
+    )
+    rows = np.flatnonzero(unsettled)
+    rows = rows[np.argsort(columns.score[rows], kind="stable")[:top]]
+    name = None if number is None else columns.class_names[number]
+    return Doubts(name, overview, _classes(columns, mine), _samples(columns, rows))
+
+
+def _class(index: CleanIndex, name: str) -> int:
+    names = index.class_names
+    if name in names:
+        return names.index(name)
+    found = [k for k, known in enumerate(names) if normalise(known) == normalise(name)]
+    if len(found) != 1:
+        listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        raise UsageError(f"the index has no class {name!r}. Its classes: {listed}.")
+    return found[0]
+
+
+def _classes(columns: Columns, mine: NDArray[np.bool_]) -> list[ClassDoubt]:
+    n_classes = len(columns.class_names)
+    sizes = np.bincount(columns.labels[mine & columns.readable], minlength=n_classes)
+    doubts = np.bincount(columns.labels[mine & columns.in_doubt], minlength=n_classes)
+    order = np.lexsort((np.arange(n_classes), -doubts, -doubts / np.maximum(sizes, 1)))
+    return [ClassDoubt(columns.class_names[k], int(sizes[k]), int(doubts[k])) for k in order if doubts[k]]
+
+
+def _samples(columns: Columns, rows: NDArray[np.int64]) -> list[Doubt]:
+    texts = columns.index.table.select(["id", "path", "label", "suggested_label"]).take(pa.array(rows)).to_pylist()
+    return [
+        Doubt(
+            id=text["id"],
+            path=text["path"],
+            given=text["label"],
+            suggested=text["suggested_label"],
+            probability=float(columns.probability[row]),
+            score=float(columns.score[row]),
+            reason=reason,
+        )
+        for row, text, reason in zip(rows, texts, reasons(columns, rows), strict=True)
+    ]

@@ -1,0 +1,137 @@
+"""Which samples the report shows: a bounded number, however large the data set is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipaudit.report.columns import Columns, Truth
+
+# Classes that get histograms and examples; all others share one table.
+CLASSES_IN_DETAIL = 60
+EXAMPLES_A_SIDE = 4
+# Confusion cells whose images are embedded, at most so many each and so many together.
+CELLS_WITH_IMAGES = 100
+SAMPLES_A_CELL = 12
+SAMPLES_OF_CELLS = 600
+# Of each kind of the audit's own errors, where the truth is known.
+ERRORS_SHOWN = 60
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """In-doubt samples by given and suggested label, most frequent pairs first.
+
+    Attributes:
+        given, suggested: (m,) class indices.
+        counts: (m,) samples of the whole data set.
+    """
+
+    given: NDArray[np.int64]
+    suggested: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Rows of the index that appear in the report.
+
+    Attributes:
+        rows: All of them, ascending and each once.
+        classes: Classes shown in detail, most labels in doubt first.
+        examples: Of each of these, rows in doubt and rows called clean.
+        confusion: All pairs.
+        cell_quota: How many rows of each of the largest cells are among `rows`, at most.
+        n_top: How many of `rows` are there as the most doubtful of all.
+    """
+
+    rows: Rows
+    classes: list[int]
+    examples: Mapping[int, tuple[Rows, Rows]]
+    confusion: Confusion
+    cell_quota: int
+    n_top: int
+
+
+def choose(columns: Columns, top: int, truth: Truth | None) -> Choice:
+    """Choose what to show.
+
+    Args:
+        columns: All samples.
+        top: How many of the most doubtful ones; what a person has marked is settled.
+        truth: Adds the errors of the audit.
+    """
+    most_doubtful = _lowest(columns, np.flatnonzero(columns.readable & ~columns.reviewed), top)
+    classes = worst_classes(columns)[:CLASSES_IN_DETAIL]
+    examples = {k: _examples(columns, k) for k in classes}
+    confusion = confusions(columns)
+    quota = min(SAMPLES_A_CELL, SAMPLES_OF_CELLS // max(1, min(len(confusion.counts), CELLS_WITH_IMAGES)))
+    parts = [
+        most_doubtful,
+        _of_cells(columns, confusion, quota),
+        *(rows for pair in examples.values() for rows in pair),
+    ]
+    if truth is not None:
+        parts += errors(columns, truth)
+    rows = np.unique(np.concatenate(parts))
+    return Choice(rows, classes, examples, confusion, quota, len(most_doubtful))
+
+
+def worst_classes(columns: Columns) -> list[int]:
+    """Classes by labels in doubt, most first (then the larger share, then their order); empty ones are left out."""
+    n_classes = len(columns.class_names)
+    doubts = np.bincount(columns.labels[columns.in_doubt], minlength=n_classes)
+    sizes = np.bincount(columns.labels, minlength=n_classes)
+    order = np.lexsort((np.arange(n_classes), sizes, -doubts))
+    worst: list[int] = order[sizes[order] > 0].tolist()
+    return worst
+
+
+def confusions(columns: Columns) -> Confusion:
+    """How often each given label is in doubt for each suggested one."""
+    n_classes, rows = len(columns.class_names), columns.in_doubt
+    pairs, counts = np.unique(columns.labels[rows] * n_classes + columns.suggested[rows], return_counts=True)
+    order = np.lexsort((pairs, -counts))
+    return Confusion(pairs[order] // n_classes, pairs[order] % n_classes, counts[order])
+
+
+def errors(columns: Columns, truth: Truth) -> list[Rows]:
+    """Rows where the audit is wrong: right labels called noisy, wrong ones called clean; the surest errors first."""
+    accused = np.flatnonzero(columns.in_doubt & truth.right)
+    missed = np.flatnonzero(columns.readable & columns.is_clean & ~truth.right)
+    surest = missed[np.argsort(-columns.score[missed], kind="stable")]
+    return [_lowest(columns, accused, ERRORS_SHOWN), surest[:ERRORS_SHOWN]]
+
+
+def _lowest(columns: Columns, rows: Rows, count: int) -> Rows:
+    return rows[np.argsort(columns.score[rows], kind="stable")[:count]]
+
+
+def _examples(columns: Columns, k: int) -> tuple[Rows, Rows]:
+    """Rows of class k on both sides, evenly through the order of their scores: neither the best nor the worst alone."""
+    order, starts = columns.by_class
+    mine = order[starts[k] : starts[k + 1]]
+    clean = columns.is_clean[mine]
+
+    def spread(rows: Rows) -> Rows:
+        positions = np.linspace(0, len(rows) - 1, min(EXAMPLES_A_SIDE, len(rows))).round().astype(np.int64)
+        return rows[positions]
+
+    return spread(mine[~clean]), spread(mine[clean])
+
+
+def _of_cells(columns: Columns, confusion: Confusion, quota: int) -> Rows:
+    """The most doubtful rows of the largest confusion cells."""
+    n_classes = len(columns.class_names)
+    largest = (confusion.given * n_classes + confusion.suggested)[:CELLS_WITH_IMAGES]
+    rows = np.flatnonzero(columns.in_doubt)
+    pairs = columns.labels[rows] * n_classes + columns.suggested[rows]
+    order = np.lexsort((columns.score[rows], pairs))
+    rows, pairs = rows[order], pairs[order]
+    rank = np.arange(len(pairs)) - np.searchsorted(pairs, pairs)
+    return rows[(rank < quota) & np.isin(pairs, largest)]

@@ -1,0 +1,160 @@
+"""The columns of a clean index as arrays, and the truth beside them: what every number of the report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from clipaudit.audit import ESTIMATES
+from clipaudit.errors import SourceError
+from clipaudit.evaluation import TRUTH_COLUMNS
+from clipaudit.index import CleanIndex
+from clipaudit.samples.labels import read_column
+from clipaudit.selectors.combine import SELECTORS
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true labels of n samples.
+
+    Attributes:
+        names: n true class names, as the file has them.
+        right: (n,) bool, the label is the true one.
+        right_scored: (n,) bool, the label that the scores are about is; the same where nobody reviewed.
+        matched_by: "path" or "row order".
+    """
+
+    names: NDArray[Any]
+    right: NDArray[np.bool_]
+    right_scored: NDArray[np.bool_]
+    matched_by: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A clean index as arrays with one entry a row; where the image could not be read, classes are -1, numbers NaN.
+
+    Attributes:
+        index: Where they come from.
+        readable, is_clean, fallback: (n,) bool.
+        reviewed: (n,) bool, a person has marked the sample.
+        labels, suggested: (n,) int64 class indices.
+        scored: (n,) int64, the label that the scores are about: the given one, before any review.
+        score: (n,) float64, `clean_score`.
+        probability: (n,) float32, of the suggested label.
+        failed: (4, n) bool, the selector (in the order of SELECTORS) doubts the label.
+        predicted: Of each estimate, (n,) int64 the most probable class.
+        p_label, p_max, loss: Of each estimate, (n,) float32.
+    """
+
+    index: CleanIndex
+    readable: NDArray[np.bool_]
+    is_clean: NDArray[np.bool_]
+    fallback: NDArray[np.bool_]
+    reviewed: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    scored: NDArray[np.int64]
+    suggested: NDArray[np.int64]
+    score: NDArray[np.float64]
+    probability: NDArray[np.float32]
+    failed: NDArray[np.bool_]
+    predicted: Mapping[str, NDArray[np.int64]]
+    p_label: Mapping[str, NDArray[np.float32]]
+    p_max: Mapping[str, NDArray[np.float32]]
+    loss: Mapping[str, NDArray[np.float32]]
+
+    def __len__(self) -> int:
+        """Number of samples, unreadable ones included."""
+        return len(self.labels)
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """All K classes, in their order."""
+        return self.index.class_names
+
+    @cached_property
+    def in_doubt(self) -> NDArray[np.bool_]:
+        """(n,) bool: read, and not called clean."""
+        return self.readable & ~self.is_clean
+
+    @cached_property
+    def by_class(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The readable rows ordered by class and score, and (K + 1,) where each class begins in them."""
+        rows = np.flatnonzero(self.readable)
+        order = rows[np.lexsort((self.score[rows], self.labels[rows]))]
+        return order, np.searchsorted(self.labels[order], np.arange(len(self.class_names) + 1))
+
+    def strings(self, name: str, rows: NDArray[np.int64]) -> list[str | None]:
+        """Some rows of a text column."""
+        values: list[str | None] = self.index.table[name].take(pa.array(rows)).to_pylist()
+        return values
+
+
+def read_columns(index: CleanIndex) -> Columns:
+    """The arrays of an index."""
+    readable = index.readable
+    names = pa.array(index.class_names, pa.string())
+
+    def classes(column: str) -> NDArray[np.int64]:
+        positions = pc.index_in(index.table[column].cast(pa.string()), names)
+        return np.asarray(pc.fill_null(positions, -1).to_numpy().astype(np.int64))
+
+    def numbers(column: str) -> NDArray[Any]:
+        return np.asarray(index.table[column].to_numpy())
+
+    def flags(column: str) -> NDArray[np.bool_]:
+        return np.asarray(pc.fill_null(index.table[column], False).to_numpy())
+
+    return Columns(
+        index=index,
+        readable=readable,
+        is_clean=index.is_clean,
+        fallback=flags("fallback"),
+        reviewed=_reviewed(index),
+        labels=classes("label"),
+        scored=classes("label_given" if index.has_reviews else "label"),
+        suggested=classes("suggested_label"),
+        score=numbers("clean_score"),
+        probability=numbers("suggested_probability"),
+        failed=np.stack([readable & ~flags(f"{name}_clean") for name in SELECTORS]),
+        predicted={name: classes(f"{name}_label") for name in ESTIMATES},
+        p_label={name: numbers(f"{name}_p_label") for name in ESTIMATES},
+        p_max={name: numbers(f"{name}_p_max") for name in ESTIMATES},
+        loss={name: numbers(f"{name}_loss") for name in ESTIMATES},
+    )
+
+
+def _reviewed(index: CleanIndex) -> NDArray[np.bool_]:
+    if not index.has_reviews:
+        return np.zeros(len(index), bool)
+    return np.asarray(pc.is_valid(index.table["reviewed"]).to_numpy())
+
+
+def read_truth(index: CleanIndex, truth: str | Path) -> Truth:
+    """The true labels of an index's samples, from `FILE[:COLUMN]`.
+
+    Raises:
+        SourceError: the file does not cover the samples, or shares no class with the labels.
+    """
+    ids: list[str] = index.table["id"].to_pylist()
+    names = index.class_names if index.metadata["declared_classes"] else None
+    column = read_column(truth, ids, Path(index.metadata["root"]), usual=TRUTH_COLUMNS, names=names)
+    true = pa.array(column.values, pa.string())
+    given = index.table["label"].cast(pa.string()).combine_chunks()
+    if len(ids) and not pc.any(pc.is_in(true, given.unique())).as_py():
+        raise SourceError(
+            f"the true labels ({column.values[0]!r}, ...) and the given ones ({given[0].as_py()!r}, ...) have no class"
+            " in common. Name the right column: --truth FILE:COLUMN."
+        )
+    right = np.asarray(pc.equal(true, given).to_numpy(zero_copy_only=False))
+    scored = pa.array(index.class_names, pa.string()).take(pa.array(index.scored_labels()))
+    right_scored = np.asarray(pc.equal(true, scored).to_numpy(zero_copy_only=False))
+    return Truth(np.asarray(column.values, object), right, right_scored, column.matched_by)

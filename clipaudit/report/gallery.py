@@ -1,0 +1,84 @@
+"""The shown samples as the page's script reads them."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipaudit.index import CleanIndex
+from clipaudit.report.choice import Choice
+from clipaudit.report.columns import Columns, Truth
+from clipaudit.report.thumbnails import Thumbnail
+from clipaudit.report.wording import reasons
+
+Sample = dict[str, Any]
+
+
+def samples(columns: Columns, rows: NDArray[np.int64], images: list[Thumbnail], truth: Truth | None) -> list[Sample]:
+    """One record a shown sample; templates/data.js tells what its keys mean.
+
+    Args:
+        columns: All samples.
+        rows: Those shown.
+        images: Their thumbnails.
+        truth: Adds the true label and the kind of error.
+    """
+    votes = (columns.failed[:, rows] * np.array([[1], [2], [4], [8]])).sum(axis=0).tolist()
+    ids, whys = columns.strings("id", rows), reasons(columns, rows)
+    records = []
+    for row, sample_id, image, failed, why in zip(rows.tolist(), ids, images, votes, whys, strict=True):
+        record: Sample = {
+            "id": sample_id,
+            "given": int(columns.labels[row]),
+            "suggested": int(columns.suggested[row]),
+            "probability": round(float(columns.probability[row]), 4),
+            "score": round(float(columns.score[row]), 4),
+            "clean": bool(columns.is_clean[row]),
+            "rescued": bool(columns.fallback[row]),
+            "reviewed": bool(columns.reviewed[row]),
+            "failed": failed,
+            "why": why,
+            "image": image.uri,
+            "size": [image.width, image.height],
+            "missing": image.reason,
+        }
+        if truth is not None:
+            record["truth"], record["wrong"] = truth.names[row], not truth.right[row]
+        records.append(record)
+    return records
+
+
+def payload(columns: Columns, choice: Choice, records: list[Sample]) -> dict[str, Any]:
+    """Everything that the script needs."""
+    number = {row: position for position, row in enumerate(choice.rows.tolist())}
+    pairs = choice.confusion
+    shown = sorted({(record["given"], record["suggested"]) for record in records if not record["clean"]})
+    counts = {
+        (given, other): count
+        for given, other, count in zip(
+            pairs.given.tolist(), pairs.suggested.tolist(), pairs.counts.tolist(), strict=True
+        )
+    }
+    return {
+        "key": fingerprint(columns.index),
+        "total": len(columns),
+        "inDoubt": int(columns.in_doubt.sum()),
+        "classes": columns.class_names,
+        "samples": records,
+        "cells": [[given, other, counts[given, other]] for given, other in shown],
+        "examples": {
+            str(k): [[number[row] for row in side.tolist()] for side in sides] for k, sides in choice.examples.items()
+        },
+    }
+
+
+def fingerprint(index: CleanIndex) -> str:
+    """A hash of ids and given labels: marks belong to these, whatever the thresholds are."""
+    digest = blake2b(digest_size=12)
+    digest.update("\0".join(index.table["id"].to_pylist()).encode())
+    digest.update(index.labels().tobytes())
+    digest.update("\0".join(index.class_names).encode())
+    return digest.hexdigest()

@@ -1,0 +1,66 @@
+"""Content to one HTML file: templates, the data block for the script, and the Content-Security-Policy."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from clipaudit.report.wording import percent
+
+SCRIPTS = ("data.js", "marks.js", "gallery.js", "page.js")
+_TEMPLATES = Path(__file__).parent / "templates"
+# Characters that could end a script element or a line of JavaScript; inside JSON strings their escapes mean the same.
+_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+
+def render(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """The page.
+
+    Args:
+        content: What the template `page.html.j2` names.
+        data: What the script reads: samples, class names, counts; put into the page as one JSON block.
+    """
+    environment = Environment(
+        loader=PackageLoader("clipaudit.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "count": lambda number: f"{number:,}"}
+    style, theme, script = _asset("page.css"), _asset("theme.js"), _script()
+    policy = (
+        "default-src 'none'; img-src data:; "
+        f"style-src {_hash(style)}; script-src {_hash(theme)} {_hash(script)}; base-uri 'none'; form-action 'none'"
+    )
+    return environment.get_template("page.html.j2").render(
+        content, policy=Markup(policy), style=style, theme_script=theme, script=script, data=json_block(data)
+    )
+
+
+def json_block(data: Mapping[str, Any]) -> Markup:
+    """JSON that is safe inside a script element, whatever names and paths it holds."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.translate(_ESCAPES))
+
+
+def _asset(name: str) -> Markup:
+    # Ours, not the user's: it goes into the page as it is, which its hash in the policy relies on.
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _script() -> Markup:
+    """The script's files as one function, which leaves no names in the page's global scope."""
+    parts = Markup("\n").join(_asset(name) for name in SCRIPTS)
+    return Markup('(function () {\n"use strict";\n%s})();\n') % parts
+
+
+def _hash(content: str) -> str:
+    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"

@@ -1,0 +1,78 @@
+"""The audit held against the truth: its numbers, its ROC curves and its own errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from clipaudit.evaluation import Metrics, metrics
+from clipaudit.report.charts import roc
+from clipaudit.report.choice import ERRORS_SHOWN
+from clipaudit.report.columns import Columns, Truth
+from clipaudit.selectors.combine import SELECTORS
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The combination, or one selector, against the truth; `curve` is an SVG path, empty where there is none."""
+
+    name: str
+    metrics: Metrics
+    curve: str
+
+
+@dataclass(frozen=True)
+class TruthReport:
+    """What the truth says about the audit.
+
+    Attributes:
+        judges: The combination first, then the four selectors.
+        n_wrong: Wrong labels among the samples judged.
+        n_accused: Right labels called noisy.
+        n_missed: Wrong labels called clean.
+        n_shown: The most of either kind that is embedded.
+        suggestion_accuracy: Share of the wrong labels for which the suggested label is the true one.
+        matched_by: How the truth was matched to the samples.
+    """
+
+    judges: Sequence[Judge]
+    n_wrong: int
+    n_accused: int
+    n_missed: int
+    n_shown: int
+    suggestion_accuracy: float | None
+    matched_by: str
+
+
+def truth_report(columns: Columns, truth: Truth) -> TruthReport:
+    """Compare the audit with the truth; at least one sample is readable."""
+    readable = columns.readable
+    right, is_clean = truth.right[readable], columns.is_clean[readable]
+    scored = truth.right_scored[readable]
+    both_kinds = bool(scored.any()) and not scored.all()
+    table = columns.index.table.filter(pa.array(readable))
+    # The score that each selector puts its threshold on.
+    judged = [("combined", right, is_clean, columns.score[readable])]
+    for number, name in enumerate(SELECTORS):
+        score = table[name.replace("_loss", "_posterior")].to_numpy()
+        words = name.replace("zero_shot", "zero-shot").replace("_", " ")
+        judged.append((words, scored, ~columns.failed[number, readable], score))
+    judges = [
+        Judge(name, metrics(of, flags, score, scored), roc(scored, score) if both_kinds else "")
+        for name, of, flags, score in judged
+    ]
+    wrong = np.flatnonzero(readable & ~truth.right_scored)
+    names = np.asarray([*columns.class_names, ""], object)
+    found = names[columns.suggested[wrong]] == truth.names[wrong]
+    return TruthReport(
+        judges=judges,
+        n_wrong=int((~right).sum()),
+        n_accused=int((right & ~is_clean).sum()),
+        n_missed=int((~right & is_clean).sum()),
+        n_shown=ERRORS_SHOWN,
+        suggestion_accuracy=float(found.mean()) if len(wrong) else None,
+        matched_by=truth.matched_by,
+    )

@@ -1,0 +1,125 @@
+"""`write_report`: from a clean index to one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from clipaudit.errors import UsageError
+from clipaudit.files import write_atomically
+from clipaudit.index import CleanIndex
+from clipaudit.report import charts, content
+from clipaudit.report.choice import CELLS_WITH_IMAGES, Choice, choose
+from clipaudit.report.columns import Columns, Truth, read_columns, read_truth
+from clipaudit.report.gallery import payload, samples
+from clipaudit.report.page import render
+from clipaudit.report.thumbnails import thumbnails
+from clipaudit.report.truth import truth_report
+from clipaudit.samples.reader import ImageReader
+
+Theme = Literal["light", "dark", "auto"]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """What was written.
+
+    Attributes:
+        path: The HTML file.
+        n_bytes: Its size.
+        n_samples, n_in_doubt: Of the index.
+        n_shown: Samples in the file.
+        n_without_image: Of these, without a thumbnail, because the image could not be read now.
+        reason: Why the first of them could not; None where all could.
+    """
+
+    path: Path
+    n_bytes: int
+    n_samples: int
+    n_in_doubt: int
+    n_shown: int
+    n_without_image: int
+    reason: str | None
+
+
+def write_report(
+    index: CleanIndex,
+    out: str | Path,
+    *,
+    truth: str | Path | None = None,
+    top: int = 200,
+    theme: Theme = "auto",
+    images: str | Path | None = None,
+    progress: Progress | None = None,
+) -> ReportSummary:
+    """Write an audit as one self-contained HTML file, with pictures; docs/report.md tells what it shows.
+
+    Args:
+        index: From `select` or `read_index`.
+        out: The file; an existing one is replaced.
+        truth: True labels, `FILE[:COLUMN]`: adds how good the audit was, and its own errors.
+        top: How many of the most doubtful samples to show, at least.
+        theme: "light", "dark", or "auto": as the reader's system has it. The page has a switch.
+        images: Where the images lie now, if they were moved.
+        progress: Called with the name of each stage.
+
+    Raises:
+        SourceError: the truth does not cover the samples.
+        UsageError: `top` is negative, or the theme is unknown.
+        ClipAuditError: the file cannot be written.
+    """
+    if top < 0:
+        raise UsageError(f"the number of samples to show must not be negative, but is {top}.")
+    if theme not in get_args(Theme):
+        raise UsageError(f"unknown theme {theme!r}. Choose {', '.join(get_args(Theme))}.")
+    report = progress or (lambda _: None)
+    report("counting")
+    columns = read_columns(index)
+    known = read_truth(index, truth) if truth is not None else None
+    choice = choose(columns, top, known)
+    ids = [str(value) for value in columns.strings("id", choice.rows)]
+    reader = ImageReader(images or index.metadata["root"], index.metadata.get("image_column"))
+    pictures = thumbnails(ids, reader.read, lambda done: report(f"thumbnails {done:,} of {len(ids):,}"))
+    report("writing")
+    data = payload(columns, choice, samples(columns, choice.rows, pictures, known))
+    page = render({"theme": theme, **_content(columns, choice, known)}, data).encode()
+    write_atomically(Path(out), page)
+    missing = [picture.reason for picture in pictures if picture.reason]
+    n_doubt = int(np.count_nonzero(columns.in_doubt))
+    return ReportSummary(
+        Path(out), len(page), len(columns), n_doubt, len(ids), len(missing), missing[0] if missing else None
+    )
+
+
+def _content(columns: Columns, choice: Choice, truth: Truth | None) -> dict[str, Any]:
+    """What the template shows."""
+    metadata = columns.index.metadata
+    rows = content.class_rows(columns, choice)
+    cells = content.cells(choice)
+    pairs = [cell for cell in cells if cell.given != cell.suggested]
+    matrix = len(columns.class_names) <= content.CLASSES_IN_MATRIX
+    return {
+        "title": Path(metadata["source"]).name,
+        "overview": content.overview(columns),
+        "config": columns.index.config,
+        "warnings": metadata["warnings"],
+        "classes": rows,
+        "details": content.class_details(columns, choice, rows),
+        "class_names": columns.class_names,
+        "matrix": {(cell.given, cell.suggested): cell for cell in cells} if matrix else None,
+        "pairs": pairs[: content.PAIRS_LISTED],
+        "n_pairs": len(pairs),
+        "unreadable": content.unreadable(columns),
+        "unreadable_reasons": content.reasons_of_unreadable(columns),
+        "configuration": content.configuration(columns),
+        "truth": truth_report(columns, truth) if truth and columns.readable.any() else None,
+        "n_top": choice.n_top,
+        "n_shown": len(choice.rows),
+        "limits": {"cells": CELLS_WITH_IMAGES, "cell_quota": choice.cell_quota},
+        "chart": {"width": charts.WIDTH, "height": charts.HEIGHT, "roc": charts.ROC_EDGE},
+    }
