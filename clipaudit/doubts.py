@@ -97,11 +97,11 @@ def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 
     """
     columns, number = read_columns(index), None if class_name is None else _class(index, class_name)
     mine = np.ones(len(index), bool) if number is None else columns.labels == number
-    unsettled = mine & columns.in_doubt & ~columns.reviewed
+    unsettled = mine & columns.in_doubt
     overview = Overview(
         n=int(mine.sum()),
         n_clean=int((mine & columns.is_clean).sum()),
-        n_in_doubt=int((mine & columns.in_doubt).sum()),
+        n_in_doubt=int((mine & columns.readable & ~columns.is_clean).sum()),
         n_unreadable=int((mine & ~columns.readable).sum()),
         n_reviewed=int((mine & columns.reviewed).sum()),
         n_open=int(unsettled.sum()),

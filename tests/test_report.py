@@ -138,13 +138,13 @@ SEEN = {"zero_shot": ("lynx", 0.81, 0.06), "induced": ("lynx", 0.77, 0.1)}
         ),
         (
             {"zero_shot": ("cat", 0.3, 0.3), "posteriors": (0.1, 1.0)},
-            "zero-shot sees cat 0.30, as labelled, but less surely than most of its class;"
+            "zero-shot sees cat 0.30, as labelled, but with a loss in the doubtful part of its class;"
             " logistic regression sees lynx 0.77, cat 0.10",
         ),
         (
             {"zero_shot": ("cat", 0.999, 0.999), "induced": ("cat", 0.4, 0.4), "posteriors": (1.0, 0.2)},
             "zero-shot sees cat >0.99, as labelled; logistic regression agrees (cat 0.40),"
-            " less surely than most of its class",
+            " with a loss in the doubtful part of its class",
         ),
     ],
 )
@@ -222,6 +222,40 @@ def test_many_classes_are_collapsed_and_the_page_says_so(tmp_path: Path) -> None
     assert summary.n_shown <= 10 + 90 * 6 + 60 * 8
     assert all(sum(s["given"] == k and not s["clean"] for s in page.data["samples"]) >= 6 for k in range(90))
     assert page.data["cells"] == [[k, (k + 1) % 90, 30] for k in range(90)]
+
+
+def test_listed_pairs_have_images_though_doubts_without_another_class_abound(tmp_path: Path) -> None:
+    names = [f"class {k:03}" for k in range(120)]
+    rows = []
+    for k, name in enumerate(names):
+        other = names[(k + 1) % len(names)]
+        own, high = (name, 0.9, 0.9), (0.1, 0.1)
+        rows += [Row(f"{k}-d{i}.png", name, own, own, posteriors=high) for i in range(3)]
+        rows += [Row(f"{k}-{i}.png", name, (other, 0.8, 0.1), (other, 0.8, 0.1)) for i in range(2)]
+    clipaudit.write_report(index_of(rows, tmp_path), tmp_path / "report.html", top=0)
+    page = Page.of(tmp_path / "report.html")
+    pairs = [held for _, held in page.tags if held.get("class") == "pair"]
+    assert len(pairs) == 100
+    shown = {(str(s["given"]), str(s["suggested"])) for s in page.data["samples"]}
+    assert all((held["data-given"], held["data-suggested"]) in shown for held in pairs)
+
+
+def test_the_truth_judges_the_audit_and_dropped_samples_are_settled(tmp_path: Path) -> None:
+    wrong, fine = (("lynx", 0.9, 0.1),) * 2, (("cat", 0.9, 0.9),) * 2
+    rows = [Row(f"{k}.png", "cat", *(wrong if k < 2 else fine)) for k in range(4)]
+    index = index_of([*rows, Row("l.png", "lynx", ("lynx", 0.9, 0.9), ("lynx", 0.9, 0.9))], tmp_path)
+    truth = tmp_path / "truth.csv"
+    truth.write_text("path,label_true\n0.png,lynx\n1.png,lynx\n2.png,cat\n3.png,cat\nl.png,lynx\n")
+    for mark in ("relabel,lynx", "drop,"):
+        marks = tmp_path / "marks.csv"
+        marks.write_text(f"id,mark,label\n0.png,{mark}\n1.png,{mark}\n")
+        reviewed, _ = clipaudit.apply_marks(index, marks)
+        summary = clipaudit.write_report(reviewed, tmp_path / "report.html", truth=str(truth))
+        assert summary.n_in_doubt == 0
+        page = Page.of(tmp_path / "report.html")
+        assert "0 of 5 labels are in doubt" in page.text
+        assert "2 of 5 labels are truly wrong" in page.text
+        assert "The audit found 100.0% of them" in page.text
 
 
 def test_the_threshold_lies_between_the_two_sides_of_a_histogram() -> None:

@@ -79,9 +79,9 @@ def _show(summary: ReportSummary, index: Path) -> None:
     )
     if summary.n_without_image:
         print_line(
-            f"[yellow]note[/yellow] {summary.n_without_image:,} of them could not be read now and have no picture"
+            f"[yellow]note[/yellow] {summary.n_without_image:,} of these images could not be read now"
             f" ({safe(summary.reason)}). Were they moved? Name their folder with --images."
         )
     print_line("Next: open it in a browser, mark what you see, export the marks, and merge them:")
-    words = ("clipaudit", "apply", index, "marks.csv", "--out", index.with_name("reviewed.parquet"))
+    words = ("clipaudit", "apply", index, "marks.csv", "--out", index.with_stem(f"{index.stem}-reviewed"))
     print_line(f"  {safe(shlex.join(map(str, words)))}")

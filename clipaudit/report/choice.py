@@ -13,6 +13,8 @@ from clipaudit.report.columns import Columns, Truth
 # Classes that get histograms and examples; all others share one table.
 CLASSES_IN_DETAIL = 60
 EXAMPLES_A_SIDE = 4
+# A matrix of more classes is wider than any screen; above this, the most frequent pairs of classes are listed.
+CLASSES_IN_MATRIX = 30
 # Confusion cells whose images are embedded, at most so many each and so many together.
 CELLS_WITH_IMAGES = 100
 SAMPLES_A_CELL = 12
@@ -36,6 +38,11 @@ class Confusion:
     suggested: NDArray[np.int64]
     counts: NDArray[np.int64]
 
+    def between_classes(self) -> Confusion:
+        """Without the pairs of a class with itself."""
+        other = self.given != self.suggested
+        return Confusion(self.given[other], self.suggested[other], self.counts[other])
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -46,6 +53,7 @@ class Choice:
         classes: Classes shown in detail, most labels in doubt first.
         examples: Of each of these, rows in doubt and rows called clean.
         confusion: All pairs.
+        listed: Those that the page has a cell or a line for: with many classes, only pairs of two classes.
         cell_quota: How many rows of each of the largest cells are among `rows`, at most.
         n_top: How many of `rows` are there as the most doubtful of all.
     """
@@ -54,6 +62,7 @@ class Choice:
     classes: list[int]
     examples: Mapping[int, tuple[Rows, Rows]]
     confusion: Confusion
+    listed: Confusion
     cell_quota: int
     n_top: int
 
@@ -70,16 +79,17 @@ def choose(columns: Columns, top: int, truth: Truth | None) -> Choice:
     classes = worst_classes(columns)[:CLASSES_IN_DETAIL]
     examples = {k: _examples(columns, k) for k in classes}
     confusion = confusions(columns)
-    quota = min(SAMPLES_A_CELL, SAMPLES_OF_CELLS // max(1, min(len(confusion.counts), CELLS_WITH_IMAGES)))
+    listed = confusion if len(columns.class_names) <= CLASSES_IN_MATRIX else confusion.between_classes()
+    quota = min(SAMPLES_A_CELL, SAMPLES_OF_CELLS // max(1, min(len(listed.counts), CELLS_WITH_IMAGES)))
     parts = [
         most_doubtful,
-        _of_cells(columns, confusion, quota),
+        _of_cells(columns, listed, quota),
         *(rows for pair in examples.values() for rows in pair),
     ]
     if truth is not None:
         parts += errors(columns, truth)
     rows = np.unique(np.concatenate(parts))
-    return Choice(rows, classes, examples, confusion, quota, len(most_doubtful))
+    return Choice(rows, classes, examples, confusion, listed, quota, len(most_doubtful))
 
 
 def worst_classes(columns: Columns) -> list[int]:
@@ -102,8 +112,9 @@ def confusions(columns: Columns) -> Confusion:
 
 def errors(columns: Columns, truth: Truth) -> list[Rows]:
     """Rows where the audit is wrong: right labels called noisy, wrong ones called clean; the surest errors first."""
-    accused = np.flatnonzero(columns.in_doubt & truth.right)
-    missed = np.flatnonzero(columns.readable & columns.is_clean & ~truth.right)
+    settled = ~columns.readable | columns.reviewed
+    accused = np.flatnonzero(~settled & ~columns.is_clean & truth.right)
+    missed = np.flatnonzero(~settled & columns.is_clean & ~truth.right)
     surest = missed[np.argsort(-columns.score[missed], kind="stable")]
     return [_lowest(columns, accused, ERRORS_SHOWN), surest[:ERRORS_SHOWN]]
 
@@ -116,13 +127,13 @@ def _examples(columns: Columns, k: int) -> tuple[Rows, Rows]:
     """Rows of class k on both sides, evenly through the order of their scores: neither the best nor the worst alone."""
     order, starts = columns.by_class
     mine = order[starts[k] : starts[k + 1]]
-    clean = columns.is_clean[mine]
+    doubted, clean = columns.in_doubt[mine], columns.is_clean[mine]
 
     def spread(rows: Rows) -> Rows:
         positions = np.linspace(0, len(rows) - 1, min(EXAMPLES_A_SIDE, len(rows))).round().astype(np.int64)
         return rows[positions]
 
-    return spread(mine[~clean]), spread(mine[clean])
+    return spread(mine[doubted]), spread(mine[clean])
 
 
 def _of_cells(columns: Columns, confusion: Confusion, quota: int) -> Rows:

@@ -82,8 +82,13 @@ class Columns:
 
     @cached_property
     def in_doubt(self) -> NDArray[np.bool_]:
-        """(n,) bool: read, and not called clean."""
-        return self.readable & ~self.is_clean
+        """(n,) bool: read, not called clean, and not settled by a person."""
+        return self.readable & ~self.is_clean & ~self.reviewed
+
+    @cached_property
+    def audited_clean(self) -> NDArray[np.bool_]:
+        """(n,) bool: what the audit said, before any review."""
+        return (self.score >= 0.5) | self.fallback
 
     @cached_property
     def by_class(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

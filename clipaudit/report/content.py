@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipaudit.audit import ESTIMATES
 from clipaudit.report.charts import Histogram, Mixture, histogram
-from clipaudit.report.choice import Choice, worst_classes
+from clipaudit.report.choice import Choice, Confusion, worst_classes
 from clipaudit.report.columns import Columns
 from clipaudit.report.wording import INDUCED_IN_WORDS
 from clipaudit.selectors.combine import SELECTORS
@@ -21,8 +21,6 @@ from clipaudit.selectors.combine import SELECTORS
 UNREADABLE_SHOWN = 200
 REASONS_COUNTED = 5
 CLASSES_IN_TABLE = 2000
-# A matrix of more classes is wider than any screen; above this, the most frequent pairs are listed.
-CLASSES_IN_MATRIX = 30
 PAIRS_LISTED = 100
 # Shades of a confusion cell.
 SHADES = 5
@@ -35,6 +33,8 @@ class Overview:
     Attributes:
         n, n_readable, n_clean, n_in_doubt, n_rescued, n_reviewed, n_classes: Counts.
         induced: What the second estimate is called.
+        independent: It does not contain the first.
+        voting: The selectors that decided, in words where they were not all four.
         noise_rate: Share of the readable samples that is in doubt.
         failed: Of the samples in doubt, how many fail 0, 1, 2, 3 and 4 of the selectors.
         n_agreed: In doubt, with both estimates naming the same other class.
@@ -48,6 +48,8 @@ class Overview:
     n_reviewed: int
     n_classes: int
     induced: str
+    independent: bool
+    voting: str
     noise_rate: float
     failed: Sequence[int]
     n_agreed: int
@@ -83,7 +85,7 @@ class ClassRow:
 
     @property
     def clean_share(self) -> float | None:
-        """Share of its readable samples that is called clean."""
+        """Share of its readable samples that is not in doubt."""
         return 1 - self.n_in_doubt / self.n_readable if self.n_readable else None
 
 
@@ -123,15 +125,19 @@ def overview(columns: Columns) -> Overview:
     agreed = doubt & (zero_shot == induced) & (zero_shot != columns.scored)
     votes = columns.failed[:, doubt].sum(axis=0)
     n_readable, n_in_doubt = int(columns.readable.sum()), int(doubt.sum())
+    config = columns.index.config
+    all_voted = len(config.selectors) == len(SELECTORS) and config.combine == "intersection"
     return Overview(
         n=len(columns),
         n_readable=n_readable,
         n_clean=int(columns.is_clean.sum()),
         n_in_doubt=n_in_doubt,
-        n_rescued=int(columns.fallback.sum()),
+        n_rescued=int((columns.fallback & ~columns.reviewed).sum()),
         n_reviewed=int(columns.reviewed.sum()),
         n_classes=len(columns.class_names),
-        induced=f"the {INDUCED_IN_WORDS[columns.index.config.induced][0]}",
+        induced=f"the {INDUCED_IN_WORDS[config.induced][0]}",
+        independent=config.induced != "joint",
+        voting="" if all_voted else f"{', '.join(config.selectors).replace('_', ' ')} ({config.combine})",
         noise_rate=n_in_doubt / n_readable if n_readable else 0.0,
         failed=np.bincount(votes, minlength=len(SELECTORS) + 1).tolist(),
         n_agreed=int(agreed.sum()),
@@ -186,9 +192,9 @@ def _mixture(columns: Columns, estimate: str, k: int) -> Mixture | None:
     return Mixture(fitted["weights"][k], fitted["means"][k], fitted["deviations"][k])
 
 
-def cells(choice: Choice) -> list[Cell]:
-    """All confusion cells, largest first, shaded by the square root of their counts."""
-    pairs = choice.confusion
+def cells(pairs: Confusion, count: int) -> list[Cell]:
+    """The first confusion cells, largest first, shaded by the square root of their counts."""
+    pairs = Confusion(pairs.given[:count], pairs.suggested[:count], pairs.counts[:count])
     largest = float(pairs.counts.max()) if len(pairs.counts) else 1.0
     shades = np.ceil(np.sqrt(pairs.counts / largest) * SHADES).astype(np.int64)
     columns = (pairs.given.tolist(), pairs.suggested.tolist(), pairs.counts.tolist(), shades.tolist())

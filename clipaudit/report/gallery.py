@@ -54,21 +54,20 @@ def samples(columns: Columns, rows: NDArray[np.int64], images: list[Thumbnail], 
 def payload(columns: Columns, choice: Choice, records: list[Sample]) -> dict[str, Any]:
     """Everything that the script needs."""
     number = {row: position for position, row in enumerate(choice.rows.tolist())}
-    pairs = choice.confusion
-    shown = sorted({(record["given"], record["suggested"]) for record in records if not record["clean"]})
-    counts = {
-        (given, other): count
-        for given, other, count in zip(
-            pairs.given.tolist(), pairs.suggested.tolist(), pairs.counts.tolist(), strict=True
-        )
-    }
+    pairs, n_classes = choice.confusion, len(columns.class_names)
+    in_doubt = columns.in_doubt[choice.rows].tolist()
+    doubted = (record for record, doubt in zip(records, in_doubt, strict=True) if doubt)
+    shown = sorted({(record["given"], record["suggested"]) for record in doubted})
+    keys = pairs.given * n_classes + pairs.suggested
+    place = np.argsort(keys)
+    found = place[np.searchsorted(keys, [given * n_classes + other for given, other in shown], sorter=place)]
+    counts = pairs.counts[found].tolist()
     return {
         "key": fingerprint(columns.index),
-        "total": len(columns),
         "inDoubt": int(columns.in_doubt.sum()),
         "classes": columns.class_names,
         "samples": records,
-        "cells": [[given, other, counts[given, other]] for given, other in shown],
+        "cells": [[*pair, count] for pair, count in zip(shown, counts, strict=True)],
         "examples": {
             str(k): [[number[row] for row in side.tolist()] for side in sides] for k, sides in choice.examples.items()
         },

@@ -50,19 +50,20 @@ class TruthReport:
 def truth_report(columns: Columns, truth: Truth) -> TruthReport:
     """Compare the audit with the truth; at least one sample is readable."""
     readable = columns.readable
-    right, is_clean = truth.right[readable], columns.is_clean[readable]
-    scored = truth.right_scored[readable]
-    both_kinds = bool(scored.any()) and not scored.all()
+    # The audit itself is judged, not what a review made of it.
+    right, is_clean = truth.right_scored[readable], columns.audited_clean[readable]
+    both_kinds = bool(right.any()) and not right.all()
     table = columns.index.table.filter(pa.array(readable))
     # The score that each selector puts its threshold on.
-    judged = [("combined", right, is_clean, columns.score[readable])]
+    judged = [("combined", is_clean, columns.score[readable])]
     for number, name in enumerate(SELECTORS):
-        score = table[name.replace("_loss", "_posterior")].to_numpy()
+        posterior = "_posterior_raw" if columns.index.config.raw_posterior else "_posterior"
+        score = table[name.replace("_loss", posterior)].to_numpy()
         words = name.replace("zero_shot", "zero-shot").replace("_", " ")
-        judged.append((words, scored, ~columns.failed[number, readable], score))
+        judged.append((words, ~columns.failed[number, readable], score))
     judges = [
-        Judge(name, metrics(of, flags, score, scored), roc(scored, score) if both_kinds else "")
-        for name, of, flags, score in judged
+        Judge(name, metrics(right, flags, score), roc(right, score) if both_kinds else "")
+        for name, flags, score in judged
     ]
     wrong = np.flatnonzero(readable & ~truth.right_scored)
     names = np.asarray([*columns.class_names, ""], object)

@@ -17,7 +17,7 @@ INDUCED_IN_WORDS = {
     "neighbours": ("neighbours", True),
     "joint": ("joint estimate", False),
 }
-LESS_SURE = "less surely than most of its class"
+LESS_SURE = "with a loss in the doubtful part of its class"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def _reason(columns: Columns, row: int) -> str:
             second += f", {LESS_SURE}"
     else:
         second = f"{who} {see} {induced.numbers}{_remark(induced)}"
-    rescued = "; kept because no sample of its class was selected" if columns.fallback[row] else ""
+    kept = columns.fallback[row] and not columns.reviewed[row]
+    rescued = "; kept because no sample of its class was selected" if kept else ""
     return f"{first}; {second}{rescued}"
 
 

@@ -13,7 +13,7 @@ from clipaudit.errors import UsageError
 from clipaudit.files import write_atomically
 from clipaudit.index import CleanIndex
 from clipaudit.report import charts, content
-from clipaudit.report.choice import CELLS_WITH_IMAGES, Choice, choose
+from clipaudit.report.choice import CELLS_WITH_IMAGES, CLASSES_IN_MATRIX, Choice, choose
 from clipaudit.report.columns import Columns, Truth, read_columns, read_truth
 from clipaudit.report.gallery import payload, samples
 from clipaudit.report.page import render
@@ -100,9 +100,8 @@ def _content(columns: Columns, choice: Choice, truth: Truth | None) -> dict[str,
     """What the template shows."""
     metadata = columns.index.metadata
     rows = content.class_rows(columns, choice)
-    cells = content.cells(choice)
-    pairs = [cell for cell in cells if cell.given != cell.suggested]
-    matrix = len(columns.class_names) <= content.CLASSES_IN_MATRIX
+    matrix = len(columns.class_names) <= CLASSES_IN_MATRIX
+    cells = content.cells(choice.listed, CLASSES_IN_MATRIX**2 if matrix else content.PAIRS_LISTED)
     return {
         "title": Path(metadata["source"]).name,
         "overview": content.overview(columns),
@@ -112,8 +111,8 @@ def _content(columns: Columns, choice: Choice, truth: Truth | None) -> dict[str,
         "details": content.class_details(columns, choice, rows),
         "class_names": columns.class_names,
         "matrix": {(cell.given, cell.suggested): cell for cell in cells} if matrix else None,
-        "pairs": pairs[: content.PAIRS_LISTED],
-        "n_pairs": len(pairs),
+        "pairs": cells,
+        "n_pairs": len(choice.listed.counts),
         "unreadable": content.unreadable(columns),
         "unreadable_reasons": content.reasons_of_unreadable(columns),
         "configuration": content.configuration(columns),

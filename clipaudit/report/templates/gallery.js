@@ -5,14 +5,14 @@ const [given, suggested, verdict, low, high, markFilter, text] = controls;
 const sort = byId("sort");
 const nFailed = (sample) => [1, 2, 4, 8].filter((bit) => sample.failed & bit).length;
 const verdicts = {
-  doubt: (sample) => !sample.clean,
+  doubt: (sample) => !sample.clean && !sample.reviewed,
   clean: (sample) => sample.clean,
   rescued: (sample) => sample.rescued,
-  accused: (sample) => !sample.clean && sample.wrong === false,
-  missed: (sample) => sample.clean && sample.wrong === true,
+  accused: (sample) => !sample.reviewed && !sample.clean && sample.wrong === false,
+  missed: (sample) => !sample.reviewed && sample.clean && sample.wrong === true,
 };
 for (const number of [0, 1, 2, 3, 4]) {
-  verdicts[`f${number}`] = (sample) => !sample.clean && nFailed(sample) === number;
+  verdicts[`f${number}`] = (sample) => verdicts.doubt(sample) && nFailed(sample) === number;
 }
 const compareNames = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 const orders = {
@@ -53,11 +53,19 @@ function resetFilters() {
   render();
 }
 
+// A class of which no image is in this file is no option yet: choosing it must show none, not all.
+function filterByClass(select, number) {
+  if (number !== undefined && ![...select.options].some((option) => option.value === number)) {
+    fillClasses(select, [Number(number)]);
+  }
+  select.value = number === undefined ? "" : number;
+}
+
 // The page's numbers are links into the gallery: a class, a confusion cell, a kind of error.
 function openInGallery(link) {
   for (const control of controls) control.value = "";
-  given.value = link.dataset.given || "";
-  suggested.value = link.dataset.suggested || "";
+  filterByClass(given, link.dataset.given);
+  filterByClass(suggested, link.dataset.suggested);
   verdict.value = link.dataset.verdict || (link.dataset.suggested === undefined ? "" : "doubt");
   render();
   // The browser's way back then leads to the number that was chosen.
@@ -71,7 +79,6 @@ function openInGallery(link) {
 const cards = byId("cards");
 const cellCounts = new Map(data.cells.map(([from, to, number]) => [`${from},${to}`, number]));
 let shown = [];
-let limit = PAGE_SIZE;
 let current = -1;
 
 function cardOf(sample) {
@@ -174,17 +181,15 @@ function showStatus() {
 
 function render() {
   shown = matching();
-  limit = PAGE_SIZE;
   current = -1;
-  cards.replaceChildren(...shown.slice(0, limit).map(card));
+  cards.replaceChildren(...shown.slice(0, PAGE_SIZE).map(card));
   if (cards.firstChild) cards.firstChild.tabIndex = 0;
   showStatus();
 }
 
 function showMore() {
   const first = cards.children.length;
-  limit = first + 2 * PAGE_SIZE;
-  cards.append(...shown.slice(first, limit).map((sample, position) => card(sample, first + position)));
+  cards.append(...shown.slice(first, first + 2 * PAGE_SIZE).map((sample, position) => card(sample, first + position)));
   showStatus();
 }
 
