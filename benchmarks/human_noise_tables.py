@@ -1,0 +1,71 @@
+"""The table and the figure of `benchmarks.human_noise`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+HEADER = (
+    "| noise | wrong | used for "
+    "| contender | AUROC | clean precision | clean recall | noisy precision | noisy recall | noisy F1 "
+    "| called clean | seconds | peak MB |\n|---|---:|---|---|" + "---:|" * 9
+)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """All results as one table."""
+    lines = [
+        f"| {row['noise']} | {row['noise_rate']:.1%} | {'choice' if row['chosen_on'] else 'confirmation'} "
+        f"| {row['contender']} | {number(row['auroc'], '.4f')} "
+        f"| {percent(row['clean_precision'])} | {percent(row['clean_recall'])} | {percent(row['noisy_precision'])} "
+        f"| {percent(row['noisy_recall'])} | {percent(row['noisy_f1'])} | {row['clean_size']:,} "
+        f"| {row['seconds']:.1f} | {row['peak_mb']:,} |"
+        for row in sorted(rows, key=order(rows))
+    ]
+    return "\n".join([HEADER, *lines]) + "\n"
+
+
+def order(rows: Sequence[Row]) -> Any:
+    """By noise, then by contender, both as they came."""
+    noises = list(dict.fromkeys(row["noise"] for row in rows))
+    contenders = list(dict.fromkeys(row["contender"] for row in rows))
+    return lambda row: (noises.index(row["noise"]), contenders.index(row["contender"]))
+
+
+def percent(value: float | None) -> str:
+    """A share with one decimal."""
+    return number(value, ".1%")
+
+
+def number(value: float | None, form: str) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
+def figure(rows: Sequence[Row], out: Path, peers: Sequence[str]) -> None:
+    """AUROC and F1 of the wrong labels, a mark a contender, a place a noise; single selectors are left out."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    noises = list(dict.fromkeys(row["noise"] for row in rows))
+    named = dict.fromkeys(row["contender"] for row in rows)
+    contenders = [name for name in named if name.startswith("clipaudit") or name in peers]
+    page = Figure(figsize=(10, 8), layout="constrained")
+    FigureCanvasSVG(page)
+    for place, (key, title) in enumerate((("auroc", "AUROC"), ("noisy_f1", "F1 of the wrong labels"))):
+        axes = page.add_subplot(2, 1, place + 1)
+        for shift, contender in zip(np.linspace(-0.3, 0.3, len(contenders)), contenders, strict=True):
+            values = {row["noise"]: row[key] for row in rows if row["contender"] == contender}
+            heights = [np.nan if values[noise] is None else values[noise] for noise in noises]
+            axes.plot(np.arange(len(noises)) + shift, heights, "x" if contender in peers else "o", label=contender)
+        axes.set_xticks(
+            range(len(noises)), [noise.replace("label_", "").replace("_", " ") for noise in noises], rotation=20
+        )
+        axes.set_title(title)
+        axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize=8, ncols=2)
+    page.savefig(out, metadata={"Date": None})
