@@ -137,7 +137,15 @@ def test_ctrl_c_is_explained_and_resumed(many_images: Path, tmp_path: Path) -> N
     command = [sys.executable, "-m", "clipaudit", "embed", str(many_images), "--model", DIGITS.model, "--cache", "c"]
     # Slow enough that the run is not over when the signal comes.
     command += ["--device", "cpu", "--precision", "float32", "--batch-size", "16", "--workers", "1"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Where the tests run in a shell's background, SIGINT is ignored, and a child would inherit that.
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while process.poll() is None and not list((tmp_path / "c").glob("parts/*.parquet")):
         time.sleep(0.005)
     assert process.poll() is None, "the run was over before it could be interrupted"
