@@ -5,7 +5,7 @@
 
 The made-up audit has class folders of pictures of 256 x 192 pixels, only those that the report shows: enlarged pictures
 of `../shared/data/tinyimagenet32`. The browser is Debian's Chromium, through Selenium
-(`pip install 'clipaudit[browser]'`).
+(`pip install 'clipaudit[bench]'`).
 """
 
 from __future__ import annotations

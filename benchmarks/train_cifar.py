@@ -2,11 +2,11 @@
 
     python -m benchmarks.train_cifar [--model MODEL] [--epochs 300] [--data ../shared/data] [--json FILE]
 
-The clean subset comes from an audit of all 50,000 training images with the CLIP model MODEL (a folder or a hub id; the
-reference CLIP of the benchmarks by default), or from `--index FILE`, which an earlier audit wrote. The reference CLIP
-has seen CIFAR-10's test images, so accuracy is measured on 5,000 training images that are held out, with their true
-labels. `--samples`, `--width` and `--epochs` make a run shorter; the table says what was run. Accuracy is that of the
-last epoch.
+The clean subset comes from an audit of all 50,000 training images with the CLIP model MODEL (a folder or a hub id;
+the reference CLIP, which `benchmarks.train_reference_clip` makes, by default), or from `--index FILE`, which an
+earlier audit wrote. The reference CLIP has seen CIFAR-10's test images, so accuracy is measured on 5,000 training
+images that are held out, with their true labels. `--samples`, `--width` and `--epochs` make a run shorter; the table
+says what was run. Accuracy is that of the last epoch.
 """
 
 from __future__ import annotations

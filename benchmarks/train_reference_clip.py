@@ -5,8 +5,7 @@ CIFAR-10's training split is read before the last step, which measures the finis
 
 Two networks take turns. A convolutional teacher, which learns much from few images, is trained on the labels first.
 Then a CLIP is trained contrastively on image-text pairs and, at the same time, to give every picture the teacher's
-class probabilities through its own texts. Both see random crops and
-flips, the CLIP mixtures of two pictures as well.
+class probabilities through its own texts. Both see random crops and flips, the CLIP mixtures of two pictures as well.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from clipaudit.prompts import PromptSet, load_prompts
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "reference_clip"
-BATCH = 128
+BATCH, REPORT_EVERY = 128, 200
 # Tokens that the vision tower sees until the last third of training: patch dropout, faster and a regulariser.
 KEPT_PATCHES = 40
 
@@ -206,20 +205,18 @@ def drawn(pairs: Pairs, rows: Tensor, device: torch.device) -> tuple[Tensor, Ten
 
 
 class Report:
-    """A line a thousand steps."""
+    """A line every REPORT_EVERY steps: mean loss and images a second."""
 
     def __init__(self, name: str, steps: int) -> None:
         self.name, self.steps, self.total, self.began = name, steps, 0.0, time.perf_counter()
 
-    def __call__(self, step: int, loss: Tensor) -> None:
+    def __call__(self, step: int, step_loss: Tensor) -> None:
         """Add a step's loss."""
-        self.total += loss.detach()
-        if (step + 1) % 200 == 0:
+        self.total += step_loss.detach()
+        if (step + 1) % REPORT_EVERY == 0:
             rate = (step + 1) * BATCH / (time.perf_counter() - self.began)
-            print(
-                f"{self.name} {step + 1:,}/{self.steps:,}  loss {float(self.total) / 200:.3f}  {rate:.0f} images/s",
-                flush=True,
-            )
+            loss = float(self.total) / REPORT_EVERY
+            print(f"{self.name} {step + 1:,}/{self.steps:,}  loss {loss:.3f}  {rate:.0f} images/s", flush=True)
             self.total = 0.0
 
 

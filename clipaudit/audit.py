@@ -111,11 +111,12 @@ def score(
     from clipaudit.estimates import ZeroShot, estimate
 
     zero_shot = ZeroShot(texts, owners, float(config.temperature))
-    kept = None
-    for _ in range(config.rounds):
+    induced, converged = _induced(embeddings, labels, n_classes, zero_shot, None, config)
+    for _ in range(config.rounds - 1):
+        (before,), *_ = estimate([induced], embeddings, labels)
+        kept = _agreed(before.prediction, labels, n_classes)
         induced, converged = _induced(embeddings, labels, n_classes, zero_shot, kept, config)
-        (by_text, by_labels), suggested, probability = estimate([zero_shot, induced], embeddings, labels)
-        kept = _agreed(by_labels.prediction, labels, n_classes)
+    (by_text, by_labels), suggested, probability = estimate([zero_shot, induced], embeddings, labels)
     estimates, mixtures = {}, {}
     for name, result in zip(ESTIMATES, (by_text, by_labels), strict=True):
         estimates[name], mixtures[name] = _judge(result, labels, n_classes)

@@ -63,6 +63,8 @@ class AuditConfig:
             raise UsageError(f"the number of folds must be 0 (in-sample) or at least 2, not {self.folds}.")
         if self.rounds < 1:
             raise UsageError(f"the number of rounds must be at least 1, not {self.rounds}.")
+        if self.rounds > 1 and self.induced == "neighbours":
+            raise UsageError("rounds fit the logistic regression again, and neighbours have none. Leave one out.")
         if self.neighbours < 1:
             raise UsageError(f"the number of neighbours must be at least 1, not {self.neighbours}.")
         for name in ("theta_consistency", "theta_loss"):

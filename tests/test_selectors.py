@@ -222,6 +222,7 @@ def test_subsets_of_selectors_vote_alone() -> None:
         {"folds": 1},
         {"neighbours": 0},
         {"rounds": 0},
+        {"rounds": 2, "induced": "neighbours"},
         {"theta_loss": 1.5},
         {"theta_consistency": float("nan")},
         {"selectors": ("zero_shot",)},

@@ -115,7 +115,7 @@ def _read(index: CleanIndex, truth: str | Path | None) -> _Audit:
     readable = columns.readable
     if not readable.any():
         raise SourceError("the index has no readable sample, so that there is nothing to draw.")
-    clean = (columns.score >= 0.5) | columns.fallback
+    clean = columns.audited_clean
     good, words = clean, ("called clean", "called noisy")
     if truth is not None:
         good = np.asarray(columns.class_names, object)[columns.scored] == read_truth(index, truth).names
