@@ -22,10 +22,9 @@ class Overview:
     Attributes:
         n: Samples.
         n_clean: In the clean subset.
-        n_in_doubt: Read, and not in it.
+        n_in_doubt: Read, not in it, and not settled by a person.
         n_unreadable: Without scores.
         n_reviewed: With a person's mark.
-        n_open: In doubt and not reviewed.
     """
 
     n: int
@@ -33,7 +32,6 @@ class Overview:
     n_in_doubt: int
     n_unreadable: int
     n_reviewed: int
-    n_open: int
 
 
 @dataclass(frozen=True)
@@ -97,16 +95,15 @@ def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 
     """
     columns, number = read_columns(index), None if class_name is None else _class(index, class_name)
     mine = np.ones(len(index), bool) if number is None else columns.labels == number
-    unsettled = mine & columns.in_doubt
+    in_doubt = mine & columns.in_doubt
     overview = Overview(
         n=int(mine.sum()),
         n_clean=int((mine & columns.is_clean).sum()),
-        n_in_doubt=int((mine & columns.readable & ~columns.is_clean).sum()),
+        n_in_doubt=int(in_doubt.sum()),
         n_unreadable=int((mine & ~columns.readable).sum()),
         n_reviewed=int((mine & columns.reviewed).sum()),
-        n_open=int(unsettled.sum()),
     )
-    rows = np.flatnonzero(unsettled)
+    rows = np.flatnonzero(in_doubt)
     rows = rows[np.argsort(columns.score[rows], kind="stable")[:top]]
     name = None if number is None else columns.class_names[number]
     return Doubts(name, overview, _classes(columns, mine), _samples(columns, rows))

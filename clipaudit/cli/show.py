@@ -39,8 +39,8 @@ def show(
     if doubts.classes and doubts.class_name is None:
         _print(f"Classes most in doubt ({_of(CLASSES_SHOWN, len(doubts.classes))})", _classes_table(doubts))
     if doubts.samples:
-        n_open = _of(len(doubts.samples), doubts.overview.n_open)
-        _print(f"Most doubtful samples ({n_open})", _samples_table(doubts, held))
+        shown = _of(len(doubts.samples), doubts.overview.n_in_doubt)
+        _print(f"Most doubtful samples ({shown})", _samples_table(doubts, held))
 
 
 def _show_overview(doubts: Doubts, index: CleanIndex) -> None:
