@@ -8,9 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clipaudit.errors import UsageError
 from clipaudit.index import CleanIndex
-from clipaudit.prompts import normalise
 from clipaudit.report.columns import Columns, read_columns
 from clipaudit.report.wording import reasons
 
@@ -93,7 +91,7 @@ def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 
     Raises:
         UsageError: no such class.
     """
-    columns, number = read_columns(index), None if class_name is None else _class(index, class_name)
+    columns, number = read_columns(index), None if class_name is None else index.class_index(class_name)
     mine = np.ones(len(index), bool) if number is None else columns.labels == number
     in_doubt = mine & columns.in_doubt
     overview = Overview(
@@ -107,17 +105,6 @@ def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 
     rows = rows[np.argsort(columns.score[rows], kind="stable")[:top]]
     name = None if number is None else columns.class_names[number]
     return Doubts(name, overview, _classes(columns, mine), _samples(columns, rows))
-
-
-def _class(index: CleanIndex, name: str) -> int:
-    names = index.class_names
-    if name in names:
-        return names.index(name)
-    found = [k for k, known in enumerate(names) if normalise(known) == normalise(name)]
-    if len(found) != 1:
-        listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-        raise UsageError(f"the index has no class {name!r}. Its classes: {listed}.")
-    return found[0]
 
 
 def _classes(columns: Columns, mine: NDArray[np.bool_]) -> list[ClassDoubt]:

@@ -84,25 +84,12 @@ def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Seq
     Raises:
         SourceError: the truth does not cover the samples, or shares no class with the labels.
     """
-    if isinstance(truth, str | Path):
-        names = names or (index.class_names if index.metadata["declared_classes"] else None)
-        ids = index.table["id"].to_pylist()
-        column = read_column(truth, ids, Path(index.metadata["root"]), usual=TRUTH_COLUMNS, names=names)
-        values, matched_by = np.asarray(column.values, object), column.matched_by
-    else:
-        values, matched_by = np.asarray(list(truth), object), "row order"
-    if len(values) != len(index):
-        raise SourceError(f"there are {len(values):,} true labels for {len(index):,} samples. Give one a sample.")
+    values, matched_by = match_truth(index, truth, names=names)
     readable = index.readable
     if not readable.any():
         raise SourceError("the index has no readable sample, so that there is nothing to evaluate.")
     table, values = index.table.filter(readable), values[readable]
     labels = np.asarray(table["label"].to_pylist(), object)
-    if not set(values) & set(labels):
-        raise SourceError(
-            f"the true labels ({values[0]!r}, ...) and the given ones ({labels[0]!r}, ...) have no class in common."
-            " Name the right column: --truth FILE:COLUMN."
-        )
     right = labels == values
     right_given = np.asarray(index.class_names, object)[index.scored_labels()[readable]] == values
     is_clean, scores = index.is_clean[readable], table["clean_score"].to_numpy()
@@ -119,6 +106,31 @@ def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Seq
     found = float((suggested == values)[~right_given].mean()) if (~right_given).any() else None
     overall = metrics(right, is_clean, scores, right_given)
     return Evaluation(overall, selectors, classes, found, int((~readable).sum()), matched_by)
+
+
+def match_truth(
+    index: CleanIndex, truth: str | Path | Sequence[str], *, names: Sequence[str] | None = None
+) -> tuple[NDArray[Any], str]:
+    """(n,) the true class name of each sample, as str objects, and how they were matched: "path" or "row order".
+
+    Args and errors are those of `evaluate`.
+    """
+    if isinstance(truth, str | Path):
+        names = names or (index.class_names if index.metadata["declared_classes"] else None)
+        ids = index.table["id"].to_pylist()
+        column = read_column(truth, ids, Path(index.metadata["root"]), usual=TRUTH_COLUMNS, names=names)
+        values, matched_by = column.values, column.matched_by
+    else:
+        values, matched_by = list(truth), "row order"
+    if len(values) != len(index):
+        raise SourceError(f"there are {len(values):,} true labels for {len(index):,} samples. Give one a sample.")
+    given = index.table["label"].unique().to_pylist()
+    if values and not set(values) & set(given):
+        raise SourceError(
+            f"the true labels ({values[0]!r}, ...) and the given ones ({given[0]!r}, ...) have no class in common."
+            " Name the right column: --truth FILE:COLUMN."
+        )
+    return np.asarray(values, object), matched_by
 
 
 def metrics(

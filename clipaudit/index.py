@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from numpy.typing import NDArray
 
 from clipaudit.audit import ESTIMATES, Decision, EstimateScores
 from clipaudit.config import AuditConfig
-from clipaudit.errors import IndexFileError
+from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import write_atomically
+from clipaudit.prompts import normalise
 from clipaudit.selectors.combine import SELECTORS
 
 FORMAT = 1
+CLASSES_IN_A_MESSAGE = 10
 _METADATA_KEY = b"clipaudit"
 # Columns of each estimate, and the field of EstimateScores that they hold.
 _SCORE_COLUMNS = {
@@ -85,6 +89,26 @@ class CleanIndex:
     def has_reviews(self) -> bool:
         """A person's marks were applied: there are the columns `reviewed` and `label_given`."""
         return "reviewed" in self.table.column_names
+
+    def class_index(self, name: str) -> int:
+        """The number of a class, by its name or by another spelling of it that `normalise` unites with no other class.
+
+        Raises:
+            UsageError: there is no such class.
+        """
+        number = self._spellings.get(name, self._spellings.get(normalise(name)))
+        if number is None:
+            names = self.class_names
+            listed = ", ".join(names[:CLASSES_IN_A_MESSAGE]) + (", ..." if len(names) > CLASSES_IN_A_MESSAGE else "")
+            raise UsageError(f"the index has no class {name!r}. Its classes: {listed}.")
+        return number
+
+    @cached_property
+    def _spellings(self) -> Mapping[str, int]:
+        names = self.class_names
+        counts = Counter(normalise(name) for name in names)
+        unique = {normalise(name): k for k, name in enumerate(names) if counts[normalise(name)] == 1}
+        return {**unique, **{name: k for k, name in enumerate(names)}}
 
     def labels(self) -> NDArray[np.int64]:
         """(n,) class index of each label, as a review left it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,14 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clipaudit.errors import SourceError
+from clipaudit.errors import SourceError, UsageError
 from clipaudit.index import CleanIndex, overrule
-from clipaudit.prompts import normalise
 from clipaudit.samples.tables import table_columns, table_rows
 
 RIGHT, RELABEL, DROP = "right", "relabel", "drop"
 MARKS = (RIGHT, RELABEL, DROP)
-CLASSES_IN_A_MESSAGE = 10
 MARKS_COLUMNS = ("id", "mark", "label")
 
 
@@ -72,7 +70,7 @@ def apply_marks(index: CleanIndex, marks: str | Path) -> tuple[CleanIndex, Revie
         UsageError: a file of a kind that is not read.
     """
     path = Path(marks)
-    said = _read_marks(path, index.class_names)
+    said = _read_marks(path, index)
     rows = _rows_of(index, said)
     _refuse_contradictions(index, said, rows)
     words = np.array([mark.mark for mark in said.values()], object)
@@ -87,12 +85,11 @@ def apply_marks(index: CleanIndex, marks: str | Path) -> tuple[CleanIndex, Revie
     return CleanIndex(table, metadata), summary
 
 
-def _read_marks(path: Path, class_names: Sequence[str]) -> dict[str, _Mark]:
+def _read_marks(path: Path, index: CleanIndex) -> dict[str, _Mark]:
     """The mark of each id, in the order of the file."""
     said: dict[str, _Mark] = {}
-    numbers = _spellings(class_names)
     for where, row in _rows(path):
-        sample_id, mark = row["id"], _mark(row, class_names, numbers, where)
+        sample_id, mark = row["id"], _mark(row, index, where)
         earlier = said.setdefault(sample_id, mark)
         if (earlier.mark, earlier.label) != (mark.mark, mark.label):
             raise SourceError(f"{where}: {sample_id} has another mark in {earlier.where}. Keep one of the two.")
@@ -115,14 +112,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         yield where, dict(zip(MARKS_COLUMNS, values, strict=True))
 
 
-def _spellings(class_names: Sequence[str]) -> Mapping[str, int]:
-    """Class index by name, and by normalised name where that means one class only."""
-    counts = Counter(normalise(name) for name in class_names)
-    spellings = {normalise(name): k for k, name in enumerate(class_names) if counts[normalise(name)] == 1}
-    return {**spellings, **{name: k for k, name in enumerate(class_names)}}
-
-
-def _mark(row: Mapping[str, str], class_names: Sequence[str], numbers: Mapping[str, int], where: str) -> _Mark:
+def _mark(row: Mapping[str, str], index: CleanIndex, where: str) -> _Mark:
     mark, label = row["mark"].strip().lower(), row["label"]
     if not row["id"]:
         raise SourceError(f"{where}: the id is missing.")
@@ -132,13 +122,10 @@ def _mark(row: Mapping[str, str], class_names: Sequence[str], numbers: Mapping[s
         if mark == RELABEL:
             raise SourceError(f"{where}: {RELABEL} needs a class in the column 'label'.")
         return _Mark(mark, -1, where)
-    number = numbers.get(label, numbers.get(normalise(label)))
-    if number is None:
-        listed = ", ".join(class_names[:CLASSES_IN_A_MESSAGE]) + (
-            ", ..." if len(class_names) > CLASSES_IN_A_MESSAGE else ""
-        )
-        raise SourceError(f"{where}: {label!r} is no class of the index. Its classes: {listed}.")
-    return _Mark(mark, number, where)
+    try:
+        return _Mark(mark, index.class_index(label), where)
+    except UsageError as error:
+        raise SourceError(f"{where}: {error}") from None
 
 
 def _rows_of(index: CleanIndex, said: Mapping[str, _Mark]) -> NDArray[np.int64]:

@@ -221,7 +221,7 @@ def test_spellings_that_mean_the_same(noisy_index: CleanIndex, tmp_path: Path) -
         ),
         ("id,mark,label\n,drop,\n", r"m\.csv, line 2: the id is missing"),
         ("id,mark,label\nA,wrong,\n", r"m\.csv, line 2: unknown mark 'wrong'.*right, relabel, drop"),
-        ("id,mark,label\nA,relabel,eleven\n", r"m\.csv, line 2: 'eleven' is no class of the index.*eight, five"),
+        ("id,mark,label\nA,relabel,eleven\n", r"m\.csv, line 2: the index has no class 'eleven'.*eight, five"),
         ("id,mark,label\nA,relabel, \n", r"m\.csv, line 2: relabel needs a class"),
         ("id,mark,label\nA,drop,\nB,drop,\nA,right,\n", r"m\.csv, line 4: .* another mark in .*m\.csv, line 2"),
         ("id,mark,label\nA,relabel,one\nA,relabel,two\n", r"m\.csv, line 3: .* another mark in .*line 2"),

@@ -14,10 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clipaudit.audit import ESTIMATES
-from clipaudit.errors import SourceError
-from clipaudit.evaluation import TRUTH_COLUMNS
+from clipaudit.evaluation import match_truth
 from clipaudit.index import CleanIndex
-from clipaudit.samples.labels import read_column
 from clipaudit.selectors.combine import SELECTORS
 
 
@@ -149,17 +147,9 @@ def read_truth(index: CleanIndex, truth: str | Path) -> Truth:
     Raises:
         SourceError: the file does not cover the samples, or shares no class with the labels.
     """
-    ids: list[str] = index.table["id"].to_pylist()
-    names = index.class_names if index.metadata["declared_classes"] else None
-    column = read_column(truth, ids, Path(index.metadata["root"]), usual=TRUTH_COLUMNS, names=names)
-    true = pa.array(column.values, pa.string())
-    given = index.table["label"].cast(pa.string()).combine_chunks()
-    if len(ids) and not pc.any(pc.is_in(true, given.unique())).as_py():
-        raise SourceError(
-            f"the true labels ({column.values[0]!r}, ...) and the given ones ({given[0].as_py()!r}, ...) have no class"
-            " in common. Name the right column: --truth FILE:COLUMN."
-        )
+    names, matched_by = match_truth(index, truth)
+    true, given = pa.array(names, pa.string()), index.table["label"].cast(pa.string()).combine_chunks()
     right = np.asarray(pc.equal(true, given).to_numpy(zero_copy_only=False))
     scored = pa.array(index.class_names, pa.string()).take(pa.array(index.scored_labels()))
     right_scored = np.asarray(pc.equal(true, scored).to_numpy(zero_copy_only=False))
-    return Truth(np.asarray(column.values, object), right, right_scored, column.matched_by)
+    return Truth(names, right, right_scored, matched_by)

@@ -48,14 +48,14 @@ def read_column(
     columns = table_columns(path)
     label_column = pick_column(path, columns, wanted, usual, "label")
     path_column = next((name for name in columns if name.lower() in PATH_COLUMNS and name != label_column), None)
-    known = frozenset(names or ())
+    folder, known = path.resolve().parent, frozenset(names or ())
     by_id: dict[str, str] = {}
     in_order: list[str] = []
     for where, row in table_rows(path, [name for name in (path_column, label_column) if name]):
         label = label_name(row[label_column], names, known, where)
         in_order.append(label)
         if path_column and isinstance(row[path_column], str):
-            by_id[relative_id(path.resolve().parent, row[path_column])] = label
+            by_id[relative_id(folder, row[path_column])] = label
             by_id.setdefault(os.path.normpath(row[path_column]), label)
     if by_id:
         return Column(_match_by_path(path, by_id, ids, root), label_column, "path")
