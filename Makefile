@@ -19,3 +19,4 @@ docs:
 bench:
 	$(PYTHON) -m benchmarks.select_speed
 	$(PYTHON) -m benchmarks.embed_speed
+	$(PYTHON) -m benchmarks.human_noise

@@ -1,11 +1,12 @@
 """The audit beside its peers on 50,000 real images, with human and synthetic label noise.
 
-    python -m benchmarks.human_noise --model FOLDER [--data ../shared/data] [--out docs/human-noise]
+    python -m benchmarks.human_noise [--model MODEL] [--data ../shared/data] [--out docs/human-noise]
 
-Every contender gets the same embeddings, of the CLIP model in FOLDER (`benchmarks.train_reference_clip` makes one),
-and the same labels: the four noisy columns of `cifar10/noise.parquet`, and symmetric and asymmetric noise made as
-`clipaudit corrupt` makes it. Each runs in a process of its own, so that its peak memory is its own; ours starts from
-the cache on disk, the peers from arrays in memory. Writes OUT.md (one table), OUT.json and OUT.svg.
+Every contender gets the same embeddings, of the CLIP model MODEL (a folder or a hub id; by default the reference CLIP,
+which `benchmarks.train_reference_clip` makes), and the same labels: the four noisy columns of `cifar10/noise.parquet`,
+and symmetric and asymmetric noise made as `clipaudit corrupt` makes it. Each runs in a process of its own, so that its
+peak memory is its own; ours starts from the cache on disk, the peers from arrays in memory. Writes OUT.md (one table),
+OUT.json and OUT.svg.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ PEERS = (
     "zero-shot disagreement, the model's temperature",
     "cleanlab",
     "SimiFeat",
-    "LEMoN, fixed hyperparameters",
+    "LEMoN, threshold from 2,500 known labels",
+    "LEMoN, fitted to 2,500 known labels",
 )
 
 Row = dict[str, Any]
@@ -149,7 +151,8 @@ def run_peer(name: str, cache: Path, data: Path) -> Iterator[Row]:
                 lambda task, _: peers.zero_shot_disagreement(task, 1 / store.info.logit_scale),
                 lambda task, _: peers.cleanlab(task),
                 lambda task, _: peers.simifeat(task),
-                peers.lemon,
+                partial(peers.lemon, fitted=False),
+                partial(peers.lemon, fitted=True),
             ),
             strict=True,
         )
@@ -164,7 +167,7 @@ def main() -> None:
     """Embed once, run each contender in its own process, write the table, the numbers and the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
-    parser.add_argument("--model", required="--contender" not in sys.argv, help="folder or hub id")
+    parser.add_argument("--model", default=str(Path(__file__).parent / "reference_clip"), help="folder or hub id")
     parser.add_argument("--cache", type=Path, help="embeddings of an earlier run")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "human-noise")
     parser.add_argument("--contender", help=argparse.SUPPRESS)

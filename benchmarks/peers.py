@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
 from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
@@ -26,7 +26,12 @@ from clipaudit.estimates import ZeroShot
 CANDIDATES = 60
 SIMIFEAT_ROUNDS, SIMIFEAT_NEIGHBOURS, SIMIFEAT_SAMPLE = 21, 10, 35_000
 HOC_STEPS, HOC_RATE = 1501, 0.1
-LEMON_NEIGHBOURS, LEMON_BETA, LEMON_GAMMA, LEMON_TAU1, LEMON_TAU2 = 30, 5.0, 5.0, 0.1, 5.0
+LEMON_NEIGHBOURS = 30
+# Weights beta and gamma, exponents tau1 and tau2: the fixed ones, and the grid's.
+LEMON_FIXED_WEIGHTS, LEMON_FIXED_TAUS = (5.0, 5.0), (0.1, 5.0)
+LEMON_WEIGHTS, LEMON_TAUS = tuple(range(0, 101, 5)), (0.0, 1.0, 5.0, 10.0)
+
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -155,32 +160,47 @@ def _trusted_share(task: Task, classes: int) -> Tensor:
     return torch.where(share >= 1, 0.95, torch.where(share <= 0, 0.05, share))
 
 
-def lemon(task: Task, right: NDArray[np.bool_]) -> Verdict:
-    """LEMoN with its fixed hyperparameters; the threshold, as there, from a validation set with known errors (5 %).
+def lemon(task: Task, right: Flags, *, fitted: bool) -> Verdict:
+    """LEMoN with its fixed hyperparameters, or with those of its grid that suit a validation set best.
 
-    Its neighbours by text all tie within a class; here they are the nearest images of the same given label. Every class
-    has at least two samples.
+    The validation set is a twentieth of the samples with known errors; it sets the threshold either way (highest F1).
     """
-    x, y = task.embeddings, task.labels
-    text_distance = 1 - task.texts @ task.texts.T
-    own = 1 - (x * task.texts[y]).sum(1)
+    known = np.random.default_rng(task.seed).choice(len(right), len(right) // 20, replace=False)
+    own = 1 - (task.embeddings * task.texts[task.labels]).sum(1)
+    highest, verdict = -1.0, None
+    for taus in product(LEMON_TAUS, LEMON_TAUS) if fitted else [LEMON_FIXED_TAUS]:
+        by_image, by_text = _lemon_terms(task, own, *taus)
+        for beta, gamma in product(LEMON_WEIGHTS, LEMON_WEIGHTS) if fitted else [LEMON_FIXED_WEIGHTS]:
+            score = (own + beta * by_image + gamma * by_text).double().numpy()
+            f1, limit = _highest_f1(score[known], ~right[known])
+            if f1 > highest:
+                highest, verdict = f1, Verdict(score < limit, -score)
+    assert verdict is not None
+    return verdict
+
+
+def _lemon_terms(task: Task, own: Tensor, tau1: float, tau2: float) -> tuple[Tensor, Tensor]:
+    """(n,) s_n, over the nearest by image, and (n,) s_m, over the nearest by text.
+
+    The distance of two labels is 0 or 1, as in the authors' runs on CIFAR. By text all samples of a class tie, and
+    which of them count is arbitrary there; here all do. Every class has at least two samples.
+    """
+    x, y, k = task.embeddings, task.labels, len(task.texts)
+    trust = (-tau2 * own).exp()
     numbers, cosines = (part[:, :LEMON_NEIGHBOURS] for part in task.neighbours)
-    by_image = _lemon_term(text_distance[y[:, None], y[numbers]], 1 - cosines, own[numbers])
-    by_text = torch.empty(len(y))
-    for k in range(len(task.texts)):
-        mine = (y == k).nonzero().squeeze(1)
-        for part in torch.arange(len(mine)).split(1000):
-            cosine = x[mine[part]] @ x[mine].T
-            cosine[torch.arange(len(part)), part] = -torch.inf
-            best = cosine.topk(min(LEMON_NEIGHBOURS, len(mine) - 1), 1)
-            # d(y, y_j) is 0 within a class.
-            by_text[mine[part]] = _lemon_term(1 - best.values, torch.zeros(()), own[mine][best.indices])
-    score = (own + LEMON_BETA * by_image + LEMON_GAMMA * by_text).double().numpy()
-    known = np.random.default_rng(task.seed).choice(len(y), len(y) // 20, replace=False)
-    limits = np.quantile(score[known], np.linspace(0.01, 0.99, 99))
-    limit = max(limits, key=lambda value: f1_score(~right[known], score[known] >= value))
-    return Verdict(score < limit, -score)
+    other = (y[:, None] != y[numbers]).float()
+    by_image = (other * (-tau1 * (1 - cosines)).exp() * trust[numbers]).mean(1)
+    # The sum over the class of trust_j (1 - <x, x_j>), to which the sample itself adds nothing.
+    sums = torch.zeros(k, x.shape[1]).index_add_(0, y, x * trust[:, None])
+    totals, sizes = torch.zeros(k).index_add_(0, y, trust), torch.bincount(y, minlength=k)
+    by_text = (totals[y] - (x * sums[y]).sum(1)) / (sizes[y] - 1)
+    return by_image, by_text
 
 
-def _lemon_term(distance: Tensor, apart: Tensor, mismatch: Tensor) -> Tensor:
-    return (distance * (-LEMON_TAU1 * apart - LEMON_TAU2 * mismatch).exp()).mean(1)
+def _highest_f1(scores: NDArray[np.float64], wrong: Flags) -> tuple[float, float]:
+    """The highest F1 that a threshold on the scores reaches, and that threshold."""
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(wrong[order])
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + hits[-1])
+    best = int(f1.argmax())
+    return float(f1[best]), float(scores[order[best]])

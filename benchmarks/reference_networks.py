@@ -1,4 +1,4 @@
-"""The networks of the reference CLIP: a convolutional teacher, and a CLIP that begins where trained ones end."""
+"""The networks of the reference CLIP: a convolutional teacher, and a CLIP that begins as a convolution."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProce
 
 from benchmarks.train_digits_clip import build_tokenizer
 
-SIDE, PATCH, WIDTH, LAYERS, HEADS, DIMENSION = 32, 4, 192, 6, 3, 128
-PATCHES = (SIDE // PATCH) ** 2
+SIDE, PATCH, WIDTH, LAYERS, HEADS, DIMENSION = 32, 4, 192, 6, 6, 128
+GRID = SIDE // PATCH
+PATCHES = GRID**2
 
 
 class Residual(nn.Module):
@@ -52,7 +53,7 @@ def build_teacher(width: int, n_classes: int) -> nn.Sequential:
 
 
 def build_clip(texts: list[str]) -> tuple[CLIPModel, CLIPProcessor]:
-    """An untrained CLIP with mimetic initialisation (Trockman and Kolter, 2023), and its processor."""
+    """An untrained CLIP whose attention begins as a convolution (Zheng, Li and Lucey, 2024), and its processor."""
     tokenizer = build_tokenizer(texts)
     special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     text = CLIPTextConfig(
@@ -71,38 +72,55 @@ def build_clip(texts: list[str]) -> tuple[CLIPModel, CLIPProcessor]:
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=DIMENSION))
     model.set_attn_implementation("eager")
     with torch.no_grad():
-        model.vision_model.embeddings.position_embedding.weight[1:] = sine_positions(SIDE // PATCH, WIDTH)
+        embeddings = model.vision_model.embeddings
+        codes = position_codes()
+        embeddings.position_embedding.weight[1:] = 0
+        embeddings.position_embedding.weight[1:, : codes.shape[1]] = codes
+        # Contents start well below the codes in the channels that they share, so that attention can read the codes.
+        embeddings.patch_embedding.weight.normal_(0, 0.7 / math.sqrt(3 * PATCH**2))
+        embeddings.patch_embedding.weight[: codes.shape[1]] *= 0.25
         for layer in model.vision_model.encoder.layers:
-            mimic_trained_attention(layer.self_attn)
+            attend_to_neighbours(layer.self_attn)
     mean = [0.5, 0.5, 0.5]
     size = {"height": SIDE, "width": SIDE}
     images = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=size, image_mean=mean, image_std=mean)
     return model, CLIPProcessor(images, tokenizer)
 
 
-def sine_positions(side: int, width: int) -> Tensor:
-    """(side^2, width) sines and cosines of row and column."""
-    rates = 10_000 ** -(torch.arange(width // 4) / (width // 4))
-    angles = torch.arange(side)[:, None] * rates
-    waves = torch.cat([angles.sin(), angles.cos()], 1)
-    rows, columns = waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)
-    return torch.cat([rows, columns], 2).reshape(side * side, width)
+def angles() -> Tensor:
+    """The (8,) angles by which one step along an axis of the grid turns its code."""
+    return math.pi * torch.arange(1, GRID + 1) / GRID
 
 
-def mimic_trained_attention(attention: Any) -> None:
-    """Let W_q W_k^T begin near the identity and W_v W_o near its negative, as they end in large trained ones."""
-    width, part = WIDTH, WIDTH // HEADS
-    for head in range(HEADS):
+def position_codes() -> Tensor:
+    """(64, 32): sines and cosines of each patch's row and column; the product of two codes peaks where they agree."""
+    turned = torch.arange(GRID)[:, None] * angles()
+    waves = torch.cat([turned.sin(), turned.cos()], 1)
+    rows, columns = waves[:, None].expand(-1, GRID, -1), waves[None].expand(GRID, -1, -1)
+    return torch.cat([rows, columns], 2).reshape(PATCHES, 4 * GRID)
+
+
+def shift(steps: int) -> Tensor:
+    """(16, 16): takes the code of a place on one axis to the code of the place so many steps further."""
+    cosines, sines = torch.diag((steps * angles()).cos()), torch.diag((steps * angles()).sin())
+    return torch.cat([torch.cat([cosines, sines], 1), torch.cat([-sines, cosines], 1)])
+
+
+def attend_to_neighbours(attention: Any) -> None:
+    """Let each head look at another neighbour of a patch, and take a part of what it sees away from the patch."""
+    part, codes, strength = WIDTH // HEADS, 4 * GRID, 1.6
+    neighbours = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right]
+    for weight in (attention.q_proj.weight, attention.k_proj.weight):
+        weight.normal_(0, 0.02)
+    for head, chosen in enumerate(torch.randperm(len(neighbours))[:HEADS].tolist()):
+        down, right = neighbours[chosen]
         rows = slice(head * part, (head + 1) * part)
-        left, values, right = torch.linalg.svd(
-            0.7 * torch.randn(width, width) / math.sqrt(width) + 0.7 * torch.eye(width)
-        )
-        root = values[:part].sqrt()
-        attention.q_proj.weight[rows] = (left[:, :part] * root).T
-        attention.k_proj.weight[rows] = right[:part] * root[:, None]
-    left, values, right = torch.linalg.svd(0.4 * torch.randn(width, width) / math.sqrt(width) - 0.4 * torch.eye(width))
+        attention.q_proj.weight[rows, :codes] += strength * torch.block_diag(shift(down), shift(right))
+        attention.k_proj.weight[rows, :codes] += strength * torch.eye(codes)
+    # W_v W_o begins near a negative identity, as it ends in large trained towers (Trockman and Kolter, 2023).
+    left, values, basis = torch.linalg.svd(0.4 * torch.randn(WIDTH, WIDTH) / math.sqrt(WIDTH) - 0.4 * torch.eye(WIDTH))
     attention.v_proj.weight.copy_((left * values.sqrt()).T)
-    attention.out_proj.weight.copy_((values.sqrt()[:, None] * right).T)
+    attention.out_proj.weight.copy_((values.sqrt()[:, None] * basis).T)
 
 
 class VisionTower(nn.Module):
