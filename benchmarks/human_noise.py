@@ -54,12 +54,11 @@ DECISIONS: Mapping[str, Mapping[str, Any]] = {
     "all four, 2-of-4": {"combine": "2-of-4"},
 }
 # Configurations that compute scores of their own.
-JOINT = {"induced": "joint", "temperature": "model", "folds": 5, "rounds": 2}
+RECOMMENDED = clipaudit.PRESETS["recommended"]
 CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
+    "clipaudit --preset recommended": RECOMMENDED,
+    "clipaudit, the recommended scores, all four selectors": {**RECOMMENDED, "selectors": (*ZERO_SHOT, *INDUCED)},
     "clipaudit, out-of-fold": {"folds": 5},
-    "clipaudit, joint estimate, all four": JOINT,
-    "clipaudit, joint estimate alone": {**JOINT, "selectors": INDUCED},
-    "clipaudit, joint estimate's consistency alone": {**JOINT, "selectors": INDUCED[:1]},
 }
 PEERS = (
     "zero-shot disagreement",

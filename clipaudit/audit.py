@@ -186,7 +186,9 @@ def decide(
         all_margins[f"{name}_consistency"] = margins(scores.consistency, config.theta_consistency)
         all_margins[f"{name}_loss"] = margins(posterior, config.theta_loss)
     voting = np.stack([all_margins[name] for name in config.selectors])
-    clean_score = clean_scores(voting, votes_needed(config.combine, len(voting)))
+    # From the loss in double precision: probabilities next to 1 stay apart.
+    order = np.exp(-estimates["induced"].loss.astype(np.float64)) if config.ranking == "probability" else None
+    clean_score = clean_scores(voting, votes_needed(config.combine, len(voting)), order)
     selected = clean_score >= 0.5
     rescued = fallback(selected, labels, n_classes, estimates["zero_shot"].p_label)
     verdicts = {name: margin >= 0.5 for name, margin in all_margins.items()}

@@ -10,6 +10,7 @@ from clipaudit.errors import UsageError
 from clipaudit.selectors.combine import SELECTORS, votes_needed
 
 INDUCED = ("logistic", "neighbours", "joint")
+RANKINGS = ("margins", "probability")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class AuditConfig:
         raw_posterior: Use the mixture's posterior as it is, not made monotone in the loss (as the published code does).
         selectors: Those of SELECTORS that vote.
         combine: "intersection", "union", "majority" or "K-of-M".
+        ranking: What orders `clean_score` among clean and among noisy samples: "margins" of the selectors that vote, or
+            "probability" (beyond the paper), the induced P(y|x).
     """
 
     temperature: float | str = 0.07
@@ -47,6 +50,7 @@ class AuditConfig:
     raw_posterior: bool = False
     selectors: tuple[str, ...] = SELECTORS
     combine: str = "intersection"
+    ranking: str = "margins"
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value that has no meaning."""
@@ -75,6 +79,8 @@ class AuditConfig:
             wrong = f"unknown selector {unknown[0]!r}" if unknown else "name each selector once, and at least one"
             raise UsageError(f"{wrong}. Choose from: {', '.join(SELECTORS)}.")
         votes_needed(self.combine, len(self.selectors))
+        if self.ranking not in RANKINGS:
+            raise UsageError(f"unknown ranking {self.ranking!r}. Choose one of: {', '.join(RANKINGS)}.")
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, for a file's metadata."""
@@ -92,11 +98,22 @@ class AuditConfig:
 
 
 # Fields that decide about flags only: they can be changed later without computing scores again.
-DECISION_FIELDS = ("theta_consistency", "theta_loss", "raw_posterior", "selectors", "combine")
+DECISION_FIELDS = ("theta_consistency", "theta_loss", "raw_posterior", "selectors", "combine", "ranking")
 
-# Changes to a configuration: "paper" is section 3's default, the others are the published commands'.
+# Changes to a configuration: "paper" is section 3's default; "recommended" goes beyond it and was chosen and confirmed
+# on human noise (docs/benchmarks.md); the others are the published commands'.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {"theta_consistency": 1.0, "theta_loss": 0.5},
+    "recommended": {
+        "temperature": "model",
+        "induced": "joint",
+        "c": 0.1,
+        "folds": 5,
+        "rounds": 2,
+        "selectors": ("induced_consistency",),
+        "theta_consistency": 0.2,
+        "ranking": "probability",
+    },
     "cifar": {"theta_consistency": 0.8},
     "animal10n": {"theta_consistency": 0.8},
     "red-mini-imagenet": {"theta_consistency": 0.8},

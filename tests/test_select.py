@@ -94,6 +94,7 @@ def test_thresholds_can_be_changed_without_computing_again(noisy_cache: Path, no
         AuditConfig(rounds=2),
         AuditConfig(raw_posterior=True, balanced=False, c=10.0),
         AuditConfig(selectors=("induced_loss",), combine="union"),
+        AuditConfig(**clipaudit.PRESETS["recommended"]),
     ],
 )
 def test_options_beyond_the_defaults_still_find_wrong_digits(

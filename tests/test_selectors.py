@@ -205,6 +205,19 @@ def test_selected_samples_rank_above_rejected_ones(data: st.DataObject, combine:
     assert set(labels[decision.is_clean]) == {0, 1, 2}
 
 
+@given(st.data())
+def test_ranking_by_probability_orders_each_side_and_moves_nobody(data: st.DataObject) -> None:
+    draw = [data.draw(arrays(np.float64, 40, elements=st.floats(0, 1))) for _ in range(4)]
+    estimates = {"zero_shot": _scores(draw[0], draw[1]), "induced": _scores(draw[2], draw[3])}
+    labels = np.zeros(40, np.int64)
+    by_margins = decide(estimates, labels, 1, AuditConfig())
+    decision = decide(estimates, labels, 1, AuditConfig(ranking="probability"))
+    assert (decision.is_clean == by_margins.is_clean).all()
+    for side in (decision.clean_score >= 0.5, decision.clean_score < 0.5):
+        by_score = np.argsort(decision.clean_score[side], kind="stable")
+        assert (np.diff(draw[3][side][by_score]) <= 1e-9).all()
+
+
 def test_subsets_of_selectors_vote_alone() -> None:
     values = np.array([1.0, 0.4, 1.0])
     estimates = {"zero_shot": _scores(values, np.zeros(3)), "induced": _scores(np.zeros(3), np.ones(3))}
@@ -229,6 +242,7 @@ def test_subsets_of_selectors_vote_alone() -> None:
         {"selectors": ()},
         {"induced": "forest"},
         {"combine": "2-of-3"},
+        {"ranking": "loss"},
     ],
 )
 def test_meaningless_configurations_are_refused(changes: dict[str, object]) -> None:

@@ -56,7 +56,8 @@ def select(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Thresholds as published: paper, cifar, animal10n, red-mini-imagenet, webvision. Options override.",
+            help="recommended (beyond the paper: measured to find more), or thresholds as published: paper, cifar,"
+            " animal10n, red-mini-imagenet, webvision. Options override.",
             show_default="paper",
         ),
     ] = None,
@@ -162,6 +163,15 @@ def select(
             rich_help_panel=_SELECTORS,
         ),
     ] = None,
+    ranking: Annotated[
+        str | None,
+        typer.Option(
+            help="What orders the samples among clean and among noisy ones: margins (of the selectors that vote) or"
+            " probability (of the label, by the induced estimate).",
+            show_default="margins",
+            rich_help_panel=_SELECTORS,
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -197,6 +207,7 @@ def select(
         "raw_posterior": raw_posterior,
         "selectors": tuple(name.strip() for name in selectors.split(",")) if selectors else None,
         "combine": combine,
+        "ranking": ranking,
     }
     if preset:
         changes = {**named(preset), **{name: value for name, value in changes.items() if value is not None}}

@@ -49,7 +49,9 @@ def margins(values: NDArray[np.float64], threshold: float) -> NDArray[np.float64
     return moved
 
 
-def clean_scores(selector_margins: NDArray[np.float64], votes: int) -> NDArray[np.float64]:
+def clean_scores(
+    selector_margins: NDArray[np.float64], votes: int, order: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """A score in [0, 1] that is at least 1/2 exactly where `votes` selectors say clean, and orders both sides.
 
     The votes-th largest margin decides the side (for the intersection: the weakest verdict); within a side the mean of
@@ -58,13 +60,16 @@ def clean_scores(selector_margins: NDArray[np.float64], votes: int) -> NDArray[n
     Args:
         selector_margins: (s, n) from `margins`, one row a selector.
         votes: How many must agree.
+        order: (n,) in [0, 1], to order by instead of the mean.
 
     Returns:
         (n,) float64.
     """
     deciding = np.sort(selector_margins, axis=0)[-votes]
-    mean = selector_margins.mean(axis=0)
-    scores: NDArray[np.float64] = np.where(deciding >= 0.5, 0.5 + mean / 2, np.minimum(mean / 2, np.nextafter(0.5, 0)))
+    order = selector_margins.mean(axis=0) if order is None else order
+    scores: NDArray[np.float64] = np.where(
+        deciding >= 0.5, 0.5 + order / 2, np.minimum(order / 2, np.nextafter(0.5, 0))
+    )
     return scores
 
 

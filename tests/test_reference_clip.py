@@ -1,0 +1,53 @@
+"""The benchmarks' reference CLIP: real photographs with real human label noise, audited by a model that knows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import clipaudit
+from clipaudit.evaluation import Metrics
+
+FOLDER = Path(__file__).parents[1] / "benchmarks" / "reference_clip"
+N = 1_500
+
+
+@pytest.fixture(scope="module")
+def cache(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first CIFAR-10 training images, embedded."""
+    folder = tmp_path_factory.mktemp("reference")
+    pq.write_table(pq.read_table(data_folder / "cifar10" / "train.parquet").slice(0, N), folder / "images.parquet")
+    encoder = clipaudit.EncoderOptions(str(FOLDER), device="cpu", precision="float32")
+    return clipaudit.embed(folder / "images.parquet", cache=folder / "cache", encoder=encoder).cache
+
+
+@pytest.fixture(scope="module")
+def noise(data_folder: Path) -> dict[str, list[str]]:
+    """The true and the noisy labels of these images."""
+    return pq.read_table(data_folder / "cifar10" / "noise.parquet").slice(0, N).to_pydict()
+
+
+def test_the_model_is_small_and_knows_the_classes(cache: Path, noise: dict[str, list[str]]) -> None:
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 15e6
+    index = clipaudit.select(cache, device="cpu")
+    assert index.metadata["prompts"]["source"] == "CIFAR-10"
+    predicted = index.table["zero_shot_label"].to_pylist()
+    assert np.mean([guess == true for guess, true in zip(predicted, noise["label_true"], strict=True)]) > 0.7
+
+
+@pytest.mark.parametrize(("column", "auroc"), [("label_human_random1", 0.89), ("label_instance_0.4", 0.85)])
+def test_human_mistakes_are_found(cache: Path, noise: dict[str, list[str]], column: str, auroc: float) -> None:
+    def judged(preset: str) -> Metrics:
+        config = clipaudit.AuditConfig(**clipaudit.PRESETS[preset])
+        index = clipaudit.select(cache, labels=noise[column], config=config, device="cpu")
+        return clipaudit.evaluate(index, noise["label_true"]).overall
+
+    paper, recommended = judged("paper"), judged("recommended")
+    assert paper.auroc is not None
+    assert paper.clean_precision is not None
+    assert paper.noise_rate is not None
+    assert auroc < paper.auroc < (recommended.auroc or 0)
+    assert 1 - paper.clean_precision < paper.noise_rate / 2
