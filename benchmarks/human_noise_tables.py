@@ -48,16 +48,18 @@ def number(value: float | None, form: str) -> str:
 
 def figure(rows: Sequence[Row], out: Path, peers: Sequence[str]) -> None:
     """AUROC and F1 of the wrong labels, a mark a contender, a place a noise; single selectors are left out."""
+    from matplotlib import colormaps
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     noises = list(dict.fromkeys(row["noise"] for row in rows))
     named = dict.fromkeys(row["contender"] for row in rows)
     contenders = [name for name in named if name.startswith("clipaudit") or name in peers]
-    page = Figure(figsize=(10, 8), layout="constrained")
+    page = Figure(figsize=(10, 9), layout="constrained")
     FigureCanvasSVG(page)
     for place, (key, title) in enumerate((("auroc", "AUROC"), ("noisy_f1", "F1 of the wrong labels"))):
         axes = page.add_subplot(2, 1, place + 1)
+        axes.set_prop_cycle(color=colormaps["tab20"].colors)
         for shift, contender in zip(np.linspace(-0.3, 0.3, len(contenders)), contenders, strict=True):
             values = {row["noise"]: row[key] for row in rows if row["contender"] == contender}
             heights = [np.nan if values[noise] is None else values[noise] for noise in noises]
@@ -67,5 +69,5 @@ def figure(rows: Sequence[Row], out: Path, peers: Sequence[str]) -> None:
         )
         axes.set_title(title)
         axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=8, ncols=2)
+    page.legend(*axes.get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=2)
     page.savefig(out, metadata={"Date": None})

@@ -39,7 +39,9 @@ def test_the_model_is_small_and_knows_the_classes(cache: Path, noise: dict[str, 
 
 
 @pytest.mark.parametrize(("column", "auroc"), [("label_human_random1", 0.89), ("label_instance_0.4", 0.85)])
-def test_wrong_labels_of_photographs_are_found(cache: Path, noise: dict[str, list[str]], column: str, auroc: float) -> None:
+def test_wrong_labels_of_photographs_are_found(
+    cache: Path, noise: dict[str, list[str]], column: str, auroc: float
+) -> None:
     def judged(preset: str) -> Metrics:
         config = clipaudit.AuditConfig(**clipaudit.PRESETS[preset])
         index = clipaudit.select(cache, labels=noise[column], config=config, device="cpu")
