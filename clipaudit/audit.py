@@ -126,21 +126,26 @@ def score(
 def _induced(
     embeddings: Tensor, labels: Tensor, n_classes: int, zero_shot: Estimator, kept: Tensor | None, config: AuditConfig
 ) -> tuple[Estimator, bool]:
-    from clipaudit.estimates import Joint, Neighbours, fit_folded_logistic
+    from clipaudit.estimates import Joint, Neighbours, fit_folded_logistic, fit_transition
 
+    induced: Estimator
+    converged = True
     if config.induced == "neighbours":
-        return Neighbours(embeddings, labels, n_classes, config.neighbours), True
-    fitted = fit_folded_logistic(
-        embeddings,
-        labels,
-        n_classes,
-        c=config.c,
-        balanced=config.balanced,
-        folds=config.folds,
-        seed=config.seed,
-        kept=kept,
-    )
-    return Joint(zero_shot, fitted) if config.induced == "joint" else fitted, fitted.converged
+        induced = Neighbours(embeddings, labels, n_classes, config.neighbours)
+    else:
+        fitted = fit_folded_logistic(
+            embeddings,
+            labels,
+            n_classes,
+            c=config.c,
+            balanced=config.balanced,
+            folds=config.folds,
+            seed=config.seed,
+            kept=kept,
+        )
+        induced = Joint(zero_shot, fitted) if config.induced == "joint" else fitted
+        converged = fitted.converged
+    return fit_transition(induced, embeddings, labels, n_classes) if config.transition else induced, converged
 
 
 def _agreed(prediction: Tensor, labels: Tensor, n_classes: int) -> Tensor:

@@ -24,6 +24,8 @@ class AuditConfig:
         c: Inverse strength of the logistic regression's L2 penalty.
         balanced: Weigh class k by N / (K n_k) in the logistic regression.
         folds: 0 judges each sample by a model fitted on all, as the paper does; F >= 2 by one that has not seen it.
+        transition: Take the given label for evidence (beyond the paper): multiply the induced P(k|x) by the noise
+            transition matrix P(label | true class k), which is estimated by EM.
         rounds: From the second on, the logistic regression is fitted again on the samples whose label was the most
             probable class in the round before; the paper has one.
         neighbours: Number of nearest neighbours, for "neighbours".
@@ -42,6 +44,7 @@ class AuditConfig:
     c: float = 1.0
     balanced: bool = True
     folds: int = 0
+    transition: bool = False
     rounds: int = 1
     neighbours: int = 50
     seed: int = 0
@@ -109,9 +112,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "induced": "joint",
         "c": 0.1,
         "folds": 5,
+        "transition": True,
         "rounds": 2,
         "selectors": ("induced_consistency",),
-        "theta_consistency": 0.2,
+        "theta_consistency": 1.0,
         "ranking": "probability",
     },
     "cifar": {"theta_consistency": 0.8},

@@ -92,6 +92,7 @@ def test_thresholds_can_be_changed_without_computing_again(noisy_cache: Path, no
         AuditConfig(induced="neighbours"),
         AuditConfig(induced="joint", folds=5),
         AuditConfig(rounds=2),
+        AuditConfig(induced="neighbours", transition=True),
         AuditConfig(raw_posterior=True, balanced=False, c=10.0),
         AuditConfig(selectors=("induced_loss",), combine="union"),
         AuditConfig(**clipaudit.PRESETS["recommended"]),

@@ -111,6 +111,15 @@ def select(
             rich_help_panel=_ESTIMATES,
         ),
     ] = None,
+    transition: Annotated[
+        bool | None,
+        typer.Option(
+            help="Take the given label for evidence: weigh the second estimate by the noise transition matrix, found by"
+            " EM.",
+            show_default="no-transition",
+            rich_help_panel=_ESTIMATES,
+        ),
+    ] = None,
     neighbours: Annotated[
         int | None,
         typer.Option(
@@ -200,6 +209,7 @@ def select(
         "balanced": balanced,
         "folds": folds,
         "rounds": rounds,
+        "transition": transition,
         "neighbours": neighbours,
         "seed": seed,
         "theta_consistency": theta_consistency,

@@ -6,6 +6,7 @@ from clipaudit.estimates.base import Estimate, Estimator, estimate
 from clipaudit.estimates.induced import FoldedLogistic, fit_folded_logistic
 from clipaudit.estimates.joint import Joint
 from clipaudit.estimates.neighbours import Neighbours
+from clipaudit.estimates.transition import Transition, fit_transition
 from clipaudit.estimates.zero_shot import ZeroShot
 
 __all__ = [
@@ -14,7 +15,9 @@ __all__ = [
     "FoldedLogistic",
     "Joint",
     "Neighbours",
+    "Transition",
     "ZeroShot",
     "estimate",
     "fit_folded_logistic",
+    "fit_transition",
 ]

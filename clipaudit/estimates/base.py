@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,9 +75,7 @@ def estimate(
         for _ in estimators
     ]
     suggested, probability = torch.empty(n, dtype=torch.int64, device=device), torch.empty(n, device=device)
-    size = max(1, CHUNK_BYTES // max(estimator.row_bytes for estimator in estimators))
-    for start in range(0, n, size):
-        part = slice(start, min(start + size, n))
+    for part in chunks(n, max(estimator.row_bytes for estimator in estimators)):
         chunk, rows = embeddings[part].float(), torch.arange(part.start, part.stop, device=device)
         mean = torch.zeros((), device=device)
         for estimator, result in zip(estimators, results, strict=True):
@@ -87,3 +85,10 @@ def estimate(
             mean = mean + log_p.exp() / len(estimators)
         probability[part], suggested[part] = mean.max(1)
     return results, suggested, probability
+
+
+def chunks(n: int, row_bytes: int) -> Iterator[slice]:
+    """Neighbouring rows whose temporary memory is CHUNK_BYTES together."""
+    size = max(1, CHUNK_BYTES // row_bytes)
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
