@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from clipaudit.estimates import ZeroShot
+from clipaudit.evaluation import best_threshold
 
 # Neighbours that are looked up once for all peers; each subsample then finds its own among them.
 CANDIDATES = 60
@@ -165,18 +166,23 @@ def lemon(task: Task, right: Flags, *, fitted: bool) -> Verdict:
 
     The validation set is a twentieth of the samples with known errors; it sets the threshold either way (highest F1).
     """
-    known = np.random.default_rng(task.seed).choice(len(right), len(right) // 20, replace=False)
+    known = validation_set(len(right), task.seed)
     own = 1 - (task.embeddings * task.texts[task.labels]).sum(1)
     highest, verdict = -1.0, None
     for taus in product(LEMON_TAUS, LEMON_TAUS) if fitted else [LEMON_FIXED_TAUS]:
         by_image, by_text = _lemon_terms(task, own, *taus)
         for beta, gamma in product(LEMON_WEIGHTS, LEMON_WEIGHTS) if fitted else [LEMON_FIXED_WEIGHTS]:
             score = (own + beta * by_image + gamma * by_text).double().numpy()
-            f1, limit = _highest_f1(score[known], ~right[known])
+            limit, f1 = best_threshold(-score[known], right[known])
             if f1 > highest:
-                highest, verdict = f1, Verdict(score < limit, -score)
+                highest, verdict = f1, Verdict(-score >= limit, -score)
     assert verdict is not None
     return verdict
+
+
+def validation_set(n: int, seed: int = 0) -> NDArray[np.int64]:
+    """Row numbers of the twentieth of n samples whose true labels some contenders know."""
+    return np.random.default_rng(seed).choice(n, n // 20, replace=False)
 
 
 def _lemon_terms(task: Task, own: Tensor, tau1: float, tau2: float) -> tuple[Tensor, Tensor]:
@@ -195,12 +201,3 @@ def _lemon_terms(task: Task, own: Tensor, tau1: float, tau2: float) -> tuple[Ten
     totals, sizes = torch.zeros(k).index_add_(0, y, trust), torch.bincount(y, minlength=k)
     by_text = (totals[y] - (x * sums[y]).sum(1)) / (sizes[y] - 1)
     return by_image, by_text
-
-
-def _highest_f1(scores: NDArray[np.float64], wrong: Flags) -> tuple[float, float]:
-    """The highest F1 that a threshold on the scores reaches, and that threshold."""
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(wrong[order])
-    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + hits[-1])
-    best = int(f1.argmax())
-    return float(f1[best]), float(scores[order[best]])

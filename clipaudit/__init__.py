@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from clipaudit.report import ReportSummary, write_report
     from clipaudit.review import ReviewSummary, apply_marks
     from clipaudit.samples import SourceOptions
-    from clipaudit.selection import reselect, select
+    from clipaudit.selection import reselect, reviewed_threshold, select
     from clipaudit.training import TrainProgress, TrainSummary, train
 
 __version__ = "0.1.0"
@@ -75,6 +75,7 @@ _HOMES = {
     "read_index": "index",
     "recipe": "mixfix.recipes",
     "reselect": "selection",
+    "reviewed_threshold": "selection",
     "select": "selection",
     "train": "training",
     "write_report": "report",
@@ -116,6 +117,7 @@ __all__ = [
     "read_index",
     "recipe",
     "reselect",
+    "reviewed_threshold",
     "select",
     "train",
     "write_report",

@@ -86,7 +86,7 @@ class Decision:
         verdicts: bool for each of the four selectors, whether it votes or not.
         is_clean: bool, the combination and the rescued samples.
         fallback: bool, rescued because their class would have ended empty.
-        clean_score: float64 in [0, 1]; at least 1/2 exactly for the samples that the combination selects.
+        clean_score: float64 in [0, 1]; at least 1/2 exactly for the samples that are clean, but for the rescued.
     """
 
     verdicts: Mapping[str, NDArray[np.bool_]]
@@ -193,7 +193,7 @@ def decide(
     voting = np.stack([all_margins[name] for name in config.selectors])
     # From the loss in double precision: probabilities next to 1 stay apart.
     order = np.exp(-estimates["induced"].loss.astype(np.float64)) if config.ranking == "probability" else None
-    clean_score = clean_scores(voting, votes_needed(config.combine, len(voting)), order)
+    clean_score = margins(clean_scores(voting, votes_needed(config.combine, len(voting)), order), config.threshold)
     selected = clean_score >= 0.5
     rescued = fallback(selected, labels, n_classes, estimates["zero_shot"].p_label)
     verdicts = {name: margin >= 0.5 for name, margin in all_margins.items()}

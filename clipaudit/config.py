@@ -37,6 +37,8 @@ class AuditConfig:
         combine: "intersection", "union", "majority" or "K-of-M".
         ranking: What orders `clean_score` among clean and among noisy samples: "margins" of the selectors that vote, or
             "probability" (beyond the paper), the induced P(y|x).
+        threshold: Rank of the last clean sample (beyond the paper): a sample is clean if the `clean_score` of the
+            combination reaches it, which is 1/2 where the selectors decide. The score that is written is moved along.
     """
 
     temperature: float | str = 0.07
@@ -54,6 +56,7 @@ class AuditConfig:
     selectors: tuple[str, ...] = SELECTORS
     combine: str = "intersection"
     ranking: str = "margins"
+    threshold: float = 0.5
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value that has no meaning."""
@@ -74,7 +77,7 @@ class AuditConfig:
             raise UsageError("rounds fit the logistic regression again, and neighbours have none. Leave one out.")
         if self.neighbours < 1:
             raise UsageError(f"the number of neighbours must be at least 1, not {self.neighbours}.")
-        for name in ("theta_consistency", "theta_loss"):
+        for name in ("theta_consistency", "theta_loss", "threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must lie in [0, 1], not {getattr(self, name)}.")
         unknown = [name for name in self.selectors if name not in SELECTORS]
@@ -101,7 +104,7 @@ class AuditConfig:
 
 
 # Fields that decide about flags only: they can be changed later without computing scores again.
-DECISION_FIELDS = ("theta_consistency", "theta_loss", "raw_posterior", "selectors", "combine", "ranking")
+DECISION_FIELDS = ("theta_consistency", "theta_loss", "raw_posterior", "selectors", "combine", "ranking", "threshold")
 
 # Changes to a configuration: "paper" is section 3's default; "recommended" goes beyond it and was chosen and confirmed
 # on human noise (docs/benchmarks.md); the others are the published commands'.

@@ -166,6 +166,27 @@ def metrics(
     )
 
 
+def best_threshold(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[float, float]:
+    """Where to part clean from noisy, such that the F1 of the wrong labels is highest.
+
+    Args:
+        scores: (n,) higher is cleaner.
+        right: (n,) the label is the true one; some are not.
+
+    Returns:
+        The threshold, which clean scores reach, half-way between two scores or above all of them; and the F1.
+    """
+    order = np.argsort(scores, kind="stable")
+    called_noisy, found = np.arange(1, len(order) + 1), np.cumsum(~right[order])
+    f1 = 2 * found / (called_noisy + found[-1])
+    ranked = scores[order]
+    following = np.append(ranked[1:], np.inf)
+    # Nothing parts equal scores.
+    best = int(np.where(ranked < following, f1, -1).argmax())
+    middle = (ranked[best] + following[best]) / 2
+    return float(middle if middle > ranked[best] else following[best]), float(f1[best])
+
+
 def _precision_recall_f1(
     actual: NDArray[np.bool_], predicted: NDArray[np.bool_]
 ) -> tuple[float | None, float | None, float | None]:

@@ -21,6 +21,7 @@ from clipaudit.embedding import CACHE_HOME
 from clipaudit.embeddings import CacheInfo, Embeddings, EmbeddingsCache
 from clipaudit.encoders import EncoderOptions, choose_device, load_encoder
 from clipaudit.errors import CacheError, SourceError, UsageError
+from clipaudit.evaluation import best_threshold
 from clipaudit.files import write_atomically
 from clipaudit.index import CleanIndex, build_table, replace_decision
 from clipaudit.prompts import ClassPrompts, class_prompts, find_prompts
@@ -110,6 +111,34 @@ def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
     labels = index.scored_labels()[index.readable]
     decision = decide(index.estimates(), labels, len(index.class_names), config)
     return replace_decision(index, decision, config)
+
+
+def reviewed_threshold(index: CleanIndex) -> float:
+    """The `threshold` that suits a review: the F1 of the wrong labels is highest among the samples that it marked.
+
+    "right" says that the label given before was right; "relabel" and "drop", that it was wrong. The more the marked
+    samples are like all others (a random choice at best), the better the threshold suits these.
+
+    Args:
+        index: With marks, from `apply_marks`.
+
+    Raises:
+        UsageError: no label was marked, or no right one, or no wrong one.
+    """
+    if not index.has_reviews:
+        raise UsageError("the index holds no review. Mark samples in the report, then merge them: clipaudit apply")
+    marks = index.table["reviewed"]
+    marked = index.readable & np.asarray(pc.is_valid(marks).to_numpy())
+    kept = np.asarray(pc.fill_null(pc.not_equal(marks, "drop"), False).to_numpy())
+    right = (kept & (index.labels() == index.scored_labels()))[marked]
+    for kind, held in (("right", right), ("wrong", ~right)):
+        if not held.any():
+            raise UsageError(
+                f"the review marked no {kind} label among the readable images. A threshold needs some of both kinds."
+            )
+    undecided = reselect(index, index.config.with_changes(threshold=AuditConfig.threshold))
+    scores = undecided.table["clean_score"].to_numpy()[marked]
+    return min(best_threshold(scores, right)[0], 1.0)
 
 
 def find_cache(home: Path = CACHE_HOME) -> Path:

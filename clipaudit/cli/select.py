@@ -12,6 +12,7 @@ from clipaudit.errors import UsageError
 
 _ESTIMATES = "Estimates"
 _SELECTORS = "Selectors"
+REVIEWED = "reviewed"
 
 
 def select(
@@ -181,6 +182,15 @@ def select(
             rich_help_panel=_SELECTORS,
         ),
     ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            help="Least clean_score of a clean sample, as the selectors give it, 0 to 1; or, with --from, reviewed: the"
+            " one that parts the right labels from the wrong ones best among those that a review has marked.",
+            show_default="0.5: what the selectors say",
+            rich_help_panel=_SELECTORS,
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -199,11 +209,11 @@ def select(
     from clipaudit.exports import export as write_export
     from clipaudit.index import read_index
     from clipaudit.samples import read_names
-    from clipaudit.selection import find_cache, reselect
+    from clipaudit.selection import find_cache, reselect, reviewed_threshold
     from clipaudit.selection import select as run
 
     changes = {
-        "temperature": _parse_temperature(temperature),
+        "temperature": _parse_number("--temperature", temperature, "model"),
         "induced": induced,
         "c": c,
         "balanced": balanced,
@@ -218,6 +228,7 @@ def select(
         "selectors": tuple(name.strip() for name in selectors.split(",")) if selectors else None,
         "combine": combine,
         "ranking": ranking,
+        "threshold": None if threshold == REVIEWED else _parse_number("--threshold", threshold, REVIEWED),
     }
     if preset:
         changes = {**named(preset), **{name: value for name, value in changes.items() if value is not None}}
@@ -225,6 +236,10 @@ def select(
         _refuse_with_from(cache=cache, labels=labels, names=names, model=model)
         held = read_index(from_index)
         index = reselect(held, held.config.with_changes(**changes))
+        if threshold == REVIEWED:
+            index = reselect(index, index.config.with_changes(threshold=reviewed_threshold(index)))
+    elif threshold == REVIEWED:
+        raise UsageError("--threshold reviewed needs the index that a review was applied to: --from reviewed.parquet.")
     else:
         if cache is None:
             cache = find_cache()
@@ -246,13 +261,14 @@ def select(
     show_index(index, [out, *(export or [])])
 
 
-def _parse_temperature(text: str | None) -> float | str | None:
-    if text is None or text == "model":
+def _parse_number(option: str, text: str | None, word: str) -> float | str | None:
+    """A number, or the one word that the option knows."""
+    if text is None or text == word:
         return text
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"--temperature must be a number or 'model', not {text!r}.") from None
+        raise UsageError(f"{option} must be a number or {word!r}, not {text!r}.") from None
 
 
 def _refuse_with_from(**given: Any) -> None:
