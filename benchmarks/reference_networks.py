@@ -1,4 +1,4 @@
-"""The networks of the reference CLIP: a convolutional teacher, and a CLIP that begins as a convolution."""
+"""The networks of the reference CLIP: a convolutional teacher, and a CLIP that is a convolutional network at heart."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, one_hot, relu
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTextConfig, CLIPVisionConfig
 
 from benchmarks.train_digits_clip import build_tokenizer
 
-SIDE, PATCH, WIDTH, LAYERS, HEADS, DIMENSION = 32, 4, 192, 6, 6, 128
+SIDE, PATCH, WIDTH, INNER, LAYERS, DIMENSION = 32, 4, 192, 384, 7, 128
 GRID = SIDE // PATCH
-PATCHES = GRID**2
+NEIGHBOURS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right]
+
+# The transformer's channels: those of the convolutional network, then the ones that `write_into` explains.
+HIDDEN = 216
+BALANCE, CODES, ANCHORS = WIDTH, slice(WIDTH + 1, WIDTH + 1 + 2 * GRID), slice(HIDDEN - 2, HIDDEN)
+ANCHOR = 4096.0
+SPREAD = ANCHOR * math.sqrt(2 / HIDDEN)  # the standard deviation over the channels
+# How much higher the neighbour's logit is than any other's.
+SHARPNESS = 20.0
 
 
 class Residual(nn.Module):
@@ -53,7 +61,7 @@ def build_teacher(width: int, n_classes: int) -> nn.Sequential:
 
 
 def build_clip(texts: list[str]) -> tuple[CLIPModel, CLIPProcessor]:
-    """An untrained CLIP whose attention begins as a convolution (Zheng, Li and Lucey, 2024), and its processor."""
+    """An untrained CLIP whose vision half has the shape of a `ConvolutionalTower`, and its processor."""
     tokenizer = build_tokenizer(texts)
     special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     text = CLIPTextConfig(
@@ -66,73 +74,151 @@ def build_clip(texts: list[str]) -> tuple[CLIPModel, CLIPProcessor]:
         **special,
     )
     vision = CLIPVisionConfig(
-        hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
-        image_size=SIDE, patch_size=PATCH, projection_dim=DIMENSION, hidden_act="gelu",
+        hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=LAYERS, num_attention_heads=len(NEIGHBOURS),
+        image_size=SIDE, patch_size=PATCH, projection_dim=DIMENSION, hidden_act="relu",
     )  # fmt: skip
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=DIMENSION))
-    model.set_attn_implementation("eager")
-    with torch.no_grad():
-        embeddings = model.vision_model.embeddings
-        codes = position_codes()
-        embeddings.position_embedding.weight[1:] = 0
-        embeddings.position_embedding.weight[1:, : codes.shape[1]] = codes
-        # Contents start well below the codes in the channels that they share, so that attention can read the codes.
-        embeddings.patch_embedding.weight.normal_(0, 0.7 / math.sqrt(3 * PATCH**2))
-        embeddings.patch_embedding.weight[: codes.shape[1]] *= 0.25
-        for layer in model.vision_model.encoder.layers:
-            attend_to_neighbours(layer.self_attn)
     mean = [0.5, 0.5, 0.5]
     size = {"height": SIDE, "width": SIDE}
     images = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=size, image_mean=mean, image_std=mean)
     return model, CLIPProcessor(images, tokenizer)
 
 
-def angles() -> Tensor:
-    """The (8,) angles by which one step along an axis of the grid turns its code."""
-    return math.pi * torch.arange(1, GRID + 1) / GRID
+class Normalisation(nn.BatchNorm1d):
+    """Batch normalisation of the last axis."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., c) to the same shape."""
+        return super().forward(x.reshape(-1, x.shape[-1])).view_as(x)
+
+    def as_affine(self) -> tuple[Tensor, Tensor]:
+        """What it does once trained: (c,) factors and (c,) summands."""
+        factors = self.weight / (self.running_var + self.eps).sqrt()
+        return factors, self.bias - factors * self.running_mean
 
 
-def position_codes() -> Tensor:
-    """(64, 32): sines and cosines of each patch's row and column; the product of two codes peaks where they agree."""
-    turned = torch.arange(GRID)[:, None] * angles()
-    waves = torch.cat([turned.sin(), turned.cos()], 1)
-    rows, columns = waves[:, None].expand(-1, GRID, -1), waves[None].expand(GRID, -1, -1)
-    return torch.cat([rows, columns], 2).reshape(PATCHES, 4 * GRID)
+class Block(nn.Module):
+    """A convolution of low rank, then a perceptron at each place, each with a way around it.
 
+    The first of the tokens is the class token: it sees all places at once.
+    """
 
-def shift(steps: int) -> Tensor:
-    """(16, 16): takes the code of a place on one axis to the code of the place so many steps further."""
-    cosines, sines = torch.diag((steps * angles()).cos()), torch.diag((steps * angles()).sin())
-    return torch.cat([torch.cat([cosines, sines], 1), torch.cat([-sines, cosines], 1)])
-
-
-def attend_to_neighbours(attention: Any) -> None:
-    """Let each head look at another neighbour of a patch, and take a part of what it sees away from the patch."""
-    part, codes, strength = WIDTH // HEADS, 4 * GRID, 1.6
-    neighbours = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right]
-    for weight in (attention.q_proj.weight, attention.k_proj.weight):
-        weight.normal_(0, 0.02)
-    for head, chosen in enumerate(torch.randperm(len(neighbours))[:HEADS].tolist()):
-        down, right = neighbours[chosen]
-        rows = slice(head * part, (head + 1) * part)
-        attention.q_proj.weight[rows, :codes] += strength * torch.block_diag(shift(down), shift(right))
-        attention.k_proj.weight[rows, :codes] += strength * torch.eye(codes)
-    # W_v W_o begins near a negative identity, as it ends in large trained towers (Trockman and Kolter, 2023).
-    left, values, basis = torch.linalg.svd(0.4 * torch.randn(WIDTH, WIDTH) / math.sqrt(WIDTH) - 0.4 * torch.eye(WIDTH))
-    attention.v_proj.weight.copy_((left * values.sqrt()).T)
-    attention.out_proj.weight.copy_((values.sqrt()[:, None] * basis).T)
-
-
-class VisionTower(nn.Module):
-    """CLIP's vision half over a random part of the patches."""
-
-    def __init__(self, clip: CLIPModel) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.tower, self.projection = clip.vision_model, clip.visual_projection
+        self.before_values, self.before_perceptron = Normalisation(WIDTH), Normalisation(WIDTH)
+        self.values, self.out = nn.Linear(WIDTH, HIDDEN, bias=False), nn.Linear(HIDDEN, WIDTH, bias=False)
+        self.up, self.down = nn.Linear(WIDTH, INNER), nn.Linear(INNER, WIDTH)
 
-    def forward(self, pixels: Tensor, patches: Tensor) -> Tensor:
-        """(b, 3, 32, 32) pixels and the numbers of the patches to see: (b, 128) unit rows."""
-        embedded = self.tower.embeddings(pixels)
-        hidden = self.tower.pre_layrnorm(torch.cat([embedded[:, :1], embedded[:, patches + 1]], 1))
-        hidden = self.tower.encoder(inputs_embeds=hidden).last_hidden_state
-        return normalize(self.projection(self.tower.post_layernorm(hidden[:, 0])).float(), dim=-1)
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 1 + patches, c) to the same shape."""
+        values = self.values(self.before_values(x))
+        parts = values[:, 1:].unflatten(1, (GRID, GRID)).chunk(len(NEIGHBOURS), -1)
+        seen = [look(look(part, down, 1), right, 2) for part, (down, right) in zip(parts, NEIGHBOURS, strict=True)]
+        everything = values.mean(1, keepdim=True)
+        return self.perceive(x + self.out(torch.cat([everything, torch.cat(seen, -1).flatten(1, 2)], 1)))
+
+    def summarise(self, x: Tensor) -> Tensor:
+        """(b, 1 + patches, c) to (b, c): what `forward` makes of the class token."""
+        return self.perceive(x[:, 0] + self.out(self.values(self.before_values(x).mean(1))))
+
+    def perceive(self, x: Tensor) -> Tensor:
+        """(..., c) to the same shape."""
+        return x + self.down(relu(self.up(self.before_perceptron(x))))
+
+
+def look(x: Tensor, steps: int, axis: int) -> Tensor:
+    """Each place gets what stands so many steps further along an axis, or at its end."""
+    rest = x.shape[axis] - abs(steps)
+    if steps > 0:
+        return torch.cat([x.narrow(axis, steps, rest), *[x.narrow(axis, -1, 1)] * steps], axis)
+    return torch.cat([*[x.narrow(axis, 0, 1)] * -steps, x.narrow(axis, 0, rest)], axis)
+
+
+class ConvolutionalTower(nn.Module):
+    """A convolutional network that is also a CLIP vision transformer, which `write_into` turns it into.
+
+    It learns from few images what a transformer learns from many (a place's neighbours matter, and a picture moved by
+    a patch shows the same thing), and trains without the cost of attention.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixels = nn.Linear(3 * PATCH**2, WIDTH)
+        self.start = nn.Parameter(torch.zeros(WIDTH))
+        self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
+        self.last, self.projection = Normalisation(WIDTH), nn.Linear(WIDTH, DIMENSION, bias=False)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, 3, 32, 32) pixels to (b, 128) unit rows, and the (b, patches, c) that they summarise."""
+        patches = pixels.unflatten(3, (GRID, PATCH)).unflatten(2, (GRID, PATCH))
+        patches = self.pixels(patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
+        x = torch.cat([self.start.expand(len(patches), 1, -1), patches], 1)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        rows = self.projection(self.last(self.blocks[-1].summarise(x)))
+        return normalize(rows.float(), dim=-1), x[:, 1:]
+
+    @torch.no_grad()
+    def write_into(self, clip: CLIPModel) -> None:
+        """Set the weights of CLIP's vision half such that it computes the same, once this tower is in `eval` mode.
+
+        The transformer has more channels. Two of them hold a number so large, and its negative, that they alone decide
+        the variance in every layer normalisation; another one holds the negative sum of all others, so that the mean is
+        nought. What layer normalisation is left to do is what a trained batch normalisation does: multiply and add.
+        The last new channels hold each patch's row and column, one-hot. A head's query asks for the row and column of
+        one neighbour, as far as there is one; the class token's asks for nothing, and so gets the mean of everything.
+        """
+        for parameter in [*clip.vision_model.parameters(), *clip.visual_projection.parameters()]:
+            parameter.zero_()
+        tower = clip.vision_model
+        embeddings = tower.embeddings
+        embeddings.patch_embedding.weight.copy_(balanced(self.pixels.weight).unflatten(1, (3, PATCH, PATCH)))
+        embeddings.class_embedding.copy_(balanced(self.start))
+        positions = embeddings.position_embedding.weight
+        positions[1:] = balanced(self.pixels.bias)
+        positions[1:, CODES] = places()
+        positions[1:, BALANCE] -= places().sum(1)
+        positions[:, ANCHORS] = torch.tensor([ANCHOR, -ANCHOR])
+        tower.pre_layrnorm.weight.fill_(SPREAD)
+        for layer, block in zip(tower.encoder.layers, self.blocks, strict=True):
+            set_affine(layer.layer_norm1, block.before_values)
+            layer.layer_norm1.weight[CODES] = SPREAD
+            look_at_neighbours(layer.self_attn)
+            layer.self_attn.v_proj.weight[:, :WIDTH] = block.values.weight
+            layer.self_attn.out_proj.weight.copy_(balanced(block.out.weight))
+            set_affine(layer.layer_norm2, block.before_perceptron)
+            layer.mlp.fc1.weight[:, :WIDTH] = block.up.weight
+            layer.mlp.fc1.bias.copy_(block.up.bias)
+            layer.mlp.fc2.weight.copy_(balanced(block.down.weight))
+            layer.mlp.fc2.bias.copy_(balanced(block.down.bias))
+        set_affine(tower.post_layernorm, self.last)
+        clip.visual_projection.weight[:, :WIDTH] = self.projection.weight
+
+
+def balanced(rows: Tensor) -> Tensor:
+    """(c, ...) to (HIDDEN, ...): with the channel that brings the sum to nought."""
+    wide = rows.new_zeros(HIDDEN, *rows.shape[1:])
+    wide[:WIDTH], wide[BALANCE] = rows, -rows.sum(0)
+    return wide
+
+
+def set_affine(norm: nn.LayerNorm, trained: Normalisation) -> None:
+    """Let a layer normalisation do what a trained batch normalisation does; other channels become nought."""
+    factors, summands = trained.as_affine()
+    norm.weight[:WIDTH], norm.bias[:WIDTH] = SPREAD * factors, summands
+
+
+def places() -> Tensor:
+    """(patches, 2 * GRID): each patch's row and column, one-hot."""
+    rows, columns = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
+    return torch.cat([one_hot(rows.flatten(), GRID), one_hot(columns.flatten(), GRID)], 1).float()
+
+
+def look_at_neighbours(attention: Any) -> None:
+    """Give each head's query the code of another neighbour, and its key the code of the patch itself."""
+    part = HIDDEN // len(NEIGHBOURS)
+    for head, (down, right) in enumerate(NEIGHBOURS):
+        rows = slice(head * part, head * part + 2 * GRID)
+        moves = [one_hot((torch.arange(GRID) + steps).clamp(0, GRID - 1), GRID).T for steps in (down, right)]
+        attention.q_proj.weight[rows, CODES] = SHARPNESS * math.sqrt(part) * torch.block_diag(*moves).float()
+        attention.k_proj.weight[rows, CODES] = torch.eye(2 * GRID)

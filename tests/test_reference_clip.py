@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from torch.nn.functional import normalize
 
 import clipaudit
+from benchmarks.reference_networks import ConvolutionalTower, build_clip
 from clipaudit.evaluation import Metrics
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "reference_clip"
@@ -53,3 +56,23 @@ def test_wrong_labels_of_photographs_are_found(
     assert paper.noise_rate is not None
     assert auroc < paper.auroc < (recommended.auroc or 0)
     assert 1 - paper.clean_precision < paper.noise_rate / 2
+
+
+def test_the_convolutional_tower_and_the_transformer_written_from_it_are_one_function() -> None:
+    torch.manual_seed(0)
+    tower = ConvolutionalTower()
+    with torch.no_grad():
+        for parameter in tower.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+        for part in tower.modules():
+            if isinstance(part, torch.nn.BatchNorm1d):
+                part.momentum = 1.0
+        pixels = torch.randn(16, 3, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
+        tower(pixels)
+        tower.eval()
+        clip, _ = build_clip(["a photo of a cat"])
+        tower.write_into(clip)
+        expected, _ = tower(pixels)
+        features = clip.eval().get_image_features(pixel_values=pixels).pooler_output
+    assert expected.std(0).mean() > 1e-2  # the pictures differ
+    torch.testing.assert_close(normalize(features, dim=-1), expected, rtol=0, atol=2e-3)
