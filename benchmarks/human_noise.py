@@ -58,7 +58,11 @@ RECOMMENDED = clipaudit.PRESETS["recommended"]
 RECOMMENDED_NAME = "clipaudit --preset recommended"
 CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
     RECOMMENDED_NAME: RECOMMENDED,
-    "clipaudit, the recommended scores, all four selectors": {**RECOMMENDED, "selectors": (*ZERO_SHOT, *INDUCED)},
+    "clipaudit, the recommended scores, all four selectors": {
+        **RECOMMENDED,
+        "selectors": (*ZERO_SHOT, *INDUCED),
+        "threshold": clipaudit.AuditConfig.threshold,
+    },
     "clipaudit, out-of-fold": {"folds": 5},
 }
 PEERS = (
@@ -131,7 +135,8 @@ def run_ours(name: str, cache: Path, data: Path) -> Iterator[Row]:
         index, cost = costed(partial(clipaudit.select, cache, labels=given, prompts="cifar10", config=config))
         decisions = {name: {}} if name in CONFIGURATIONS else DECISIONS
         if name == RECOMMENDED_NAME:
-            scores = index.table["clean_score"].to_numpy()
+            undecided = clipaudit.reselect(index, index.config.with_changes(threshold=clipaudit.AuditConfig.threshold))
+            scores = undecided.table["clean_score"].to_numpy()
             threshold, _ = best_threshold(scores[known], (labels == true)[known])
             decisions = {**decisions, f"{name}, threshold from 2,500 known labels": {"threshold": threshold}}
         for contender, changes in decisions.items():

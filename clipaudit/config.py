@@ -120,6 +120,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "selectors": ("induced_consistency",),
         "theta_consistency": 1.0,
         "ranking": "probability",
+        # P(y|x) of at least 0.7: mistakes that depend on the picture look likelier to be right than they are.
+        "threshold": 0.85,
     },
     "cifar": {"theta_consistency": 0.8},
     "animal10n": {"theta_consistency": 0.8},
