@@ -12,7 +12,7 @@ from clipaudit.errors import UsageError
 
 _ESTIMATES = "Estimates"
 _SELECTORS = "Selectors"
-REVIEWED = "reviewed"
+_REVIEWED = "reviewed"
 
 
 def select(
@@ -187,7 +187,7 @@ def select(
         typer.Option(
             help="Least clean_score of a clean sample, as the selectors give it, 0 to 1; or, with --from, reviewed: the"
             " one that parts the right labels from the wrong ones best among those that a review has marked.",
-            show_default="0.5: what the selectors say",
+            show_default="0.5: what the selectors say; or the preset's",
             rich_help_panel=_SELECTORS,
         ),
     ] = None,
@@ -228,7 +228,7 @@ def select(
         "selectors": tuple(name.strip() for name in selectors.split(",")) if selectors else None,
         "combine": combine,
         "ranking": ranking,
-        "threshold": None if threshold == REVIEWED else _parse_number("--threshold", threshold, REVIEWED),
+        "threshold": None if threshold == _REVIEWED else _parse_number("--threshold", threshold, _REVIEWED),
     }
     if preset:
         changes = {**named(preset), **{name: value for name, value in changes.items() if value is not None}}
@@ -236,9 +236,9 @@ def select(
         _refuse_with_from(cache=cache, labels=labels, names=names, model=model)
         held = read_index(from_index)
         index = reselect(held, held.config.with_changes(**changes))
-        if threshold == REVIEWED:
+        if threshold == _REVIEWED:
             index = reselect(index, index.config.with_changes(threshold=reviewed_threshold(index)))
-    elif threshold == REVIEWED:
+    elif threshold == _REVIEWED:
         raise UsageError("--threshold reviewed needs the index that a review was applied to: --from reviewed.parquet.")
     else:
         if cache is None:
