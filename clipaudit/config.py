@@ -37,8 +37,8 @@ class AuditConfig:
         combine: "intersection", "union", "majority" or "K-of-M".
         ranking: What orders `clean_score` among clean and among noisy samples: "margins" of the selectors that vote, or
             "probability" (beyond the paper), the induced P(y|x).
-        threshold: Rank of the last clean sample (beyond the paper): a sample is clean if the `clean_score` of the
-            combination reaches it, which is 1/2 where the selectors decide. The score that is written is moved along.
+        threshold: Least `clean_score` of a clean sample, in [0, 1] (beyond the paper). The selectors' own border is
+            1/2; the score that is written is moved so that 1/2 parts clean from noisy again.
     """
 
     temperature: float | str = 0.07

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from clipaudit.embeddings import EmbeddingsCache
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import write_atomically
-from clipaudit.prompts import normalise
 from clipaudit.samples import ParquetSource, SourceOptions, open_source
 from clipaudit.samples.base import relative_id
+from clipaudit.spelling import normalise
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -1,14 +1,68 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and that are read only where they are files."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from clipaudit.errors import ClipAuditError
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def irregular(path: Path) -> str | None:
+    """What a path leads to in words ("a device"), if it is there and no regular file; links are followed.
+
+    Opening such a path may hang for ever (a named pipe) or never end (`/dev/zero`), so ask first.
+
+    Raises:
+        OSError: nothing is there, or it cannot be looked at.
+    """
+    mode = path.stat().st_mode
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+def require_file(path: Path, fault: type[ClipAuditError]) -> None:
+    """Let through only a regular file that may be read.
+
+    Raises:
+        fault: nothing is there, it may not be read, or it is a folder, device or pipe. FileNotFoundError is left to the
+            caller, who knows what to do about a missing file.
+    """
+    try:
+        kind = irregular(path)
+        if kind is None:
+            with path.open("rb"):
+                return
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise fault(f"{path} cannot be opened: {reason}. Check the path and its permissions.") from None
+    raise fault(f"{path} is {kind}, not a file.")
+
+
+def read_bounded(path: Path, limit: int, fault: type[ClipAuditError]) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; errors as `require_file`, and for a larger one."""
+    require_file(path, fault)
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise fault(f"{path} cannot be read: {error.strerror or error}.") from None
+    if len(data) > limit:
+        raise fault(f"{path} is larger than {limit:,} bytes, the most that clipaudit reads of such a file.")
+    return data
 
 
 def write_atomically(path: Path, write: bytes | Callable[[Path], None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,8 +19,8 @@ from clipaudit.audit import ESTIMATES, Decision, EstimateScores
 from clipaudit.config import AuditConfig
 from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import write_atomically
-from clipaudit.prompts import normalise
 from clipaudit.selectors.combine import SELECTORS
+from clipaudit.spelling import Spellings
 
 FORMAT = 1
 CLASSES_IN_A_MESSAGE = 10
@@ -91,12 +90,12 @@ class CleanIndex:
         return "reviewed" in self.table.column_names
 
     def class_index(self, name: str) -> int:
-        """The number of a class, by its name or by another spelling of it that `normalise` unites with no other class.
+        """The number of a class, by its name or by another spelling of it that could mean no other class.
 
         Raises:
             UsageError: there is no such class.
         """
-        number = self._spellings.get(name, self._spellings.get(normalise(name)))
+        number = self._spellings.find(name)
         if number is None:
             names = self.class_names
             listed = ", ".join(names[:CLASSES_IN_A_MESSAGE]) + (", ..." if len(names) > CLASSES_IN_A_MESSAGE else "")
@@ -104,11 +103,8 @@ class CleanIndex:
         return number
 
     @cached_property
-    def _spellings(self) -> Mapping[str, int]:
-        names = self.class_names
-        counts = Counter(normalise(name) for name in names)
-        unique = {normalise(name): k for k, name in enumerate(names) if counts[normalise(name)] == 1}
-        return {**unique, **{name: k for k, name in enumerate(names)}}
+    def _spellings(self) -> Spellings:
+        return Spellings(self.class_names)
 
     def labels(self) -> NDArray[np.int64]:
         """(n,) class index of each label, as a review left it."""

@@ -15,7 +15,8 @@ from clipaudit.prompt_check import (
     estimate_tokens,
     feature_fault,
 )
-from clipaudit.prompts import PromptClass, PromptSet, normalise
+from clipaudit.prompts import PromptClass, PromptSet
+from clipaudit.spelling import normalise
 
 MAX_ANSWER_CHARACTERS = 20_000
 

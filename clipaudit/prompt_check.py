@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from clipaudit.errors import PromptError
-from clipaudit.prompts import PromptClass, PromptSet, load_prompts, normalise, prompt_file
+from clipaudit.prompts import PromptClass, PromptSet, load_prompts, prompt_file
+from clipaudit.spelling import normalise
 
 if TYPE_CHECKING:
     from clipaudit.encoders import Encoder

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from clipaudit.errors import PromptError
 from clipaudit.files import write_atomically
-from clipaudit.prompts import PromptClass, PromptSet, normalise, parse_prompts, readable_name
+from clipaudit.prompts import PromptClass, PromptSet, parse_prompts, readable_name
 from clipaudit.samples import SourceOptions, open_source
+from clipaudit.spelling import normalise
 
 TEMPLATE = "A photo of {name}, which {feature}."
 

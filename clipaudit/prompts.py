@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from clipaudit.errors import PromptError, UsageError
+from clipaudit.spelling import normalise
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -223,8 +224,3 @@ def _refuse_shared_names(classes: Sequence[PromptClass], path: Path) -> None:
                     f"{path}: classes {owner[spelling]!r} and {entry.name!r} share the name {spelling!r}."
                 )
             owner[spelling] = entry.name
-
-
-def normalise(name: str) -> str:
-    """A class name without case, underscores, hyphens and doubled blanks, so that spellings meet."""
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

@@ -14,8 +14,8 @@ import pytest
 from conftest import DIGITS
 
 import clipaudit
-from clipaudit.cli.text import printable
 from clipaudit.demo import MODEL
+from clipaudit.text import printable
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 REPOSITORY = Path(__file__).parents[1]

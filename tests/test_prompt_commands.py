@@ -18,7 +18,8 @@ from clipaudit.encoders import load_encoder
 from clipaudit.errors import PromptError, UsageError
 from clipaudit.prompt_check import TOKEN_LIMIT, check_prompts, estimate_tokens
 from clipaudit.prompt_writing import empty_file, new_prompts, with_features, with_labels, write_prompts
-from clipaudit.prompts import load_prompts, normalise, parse_prompts, shipped_prompt_sets
+from clipaudit.prompts import load_prompts, parse_prompts, shipped_prompt_sets
+from clipaudit.spelling import normalise
 
 
 @pytest.fixture

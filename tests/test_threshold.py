@@ -67,6 +67,7 @@ def test_a_review_of_some_improves_the_verdict_on_the_others(
     done = run_cli("select", "--from", "reviewed.parquet", "--threshold", "reviewed", "--out", "better.parquet")
     assert done.returncode == 0, done.stderr
     better = clipaudit.read_index(tmp_path / "better.parquet")
+    assert f"Threshold: {better.config.threshold:.4f}" in done.stdout
     reviewed = clipaudit.read_index(tmp_path / "reviewed.parquet")
     assert better.config.threshold == clipaudit.reviewed_threshold(reviewed) != 0.5
     wrong = np.array(list(noisy_digits[1].values())) != np.array(noisy_index.table["label"].to_pylist())

@@ -11,7 +11,7 @@ from clipaudit.errors import ClipAuditError
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 a fault that the message explains, 2 wrong usage."""
     from clipaudit.cli.app import app
-    from clipaudit.cli.text import printable
+    from clipaudit.text import printable
 
     # Pillow warns about metadata that do not matter here; what does is the sample's reason.
     warnings.filterwarnings("ignore", module="PIL")

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from clipaudit.cli.text import printable
+from clipaudit.text import printable
 
 if TYPE_CHECKING:
     from clipaudit.embedding import EmbedSummary

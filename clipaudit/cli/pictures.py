@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from clipaudit.cli.text import printable
+from clipaudit.text import printable
 
 if TYPE_CHECKING:
     from PIL import Image

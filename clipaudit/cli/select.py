@@ -238,6 +238,7 @@ def select(
         index = reselect(held, held.config.with_changes(**changes))
         if threshold == _REVIEWED:
             index = reselect(index, index.config.with_changes(threshold=reviewed_threshold(index)))
+            print_line(f"Threshold: {index.config.threshold:.4f}, from the review")
     elif threshold == _REVIEWED:
         raise UsageError("--threshold reviewed needs the index that a review was applied to: --from reviewed.parquet.")
     else:

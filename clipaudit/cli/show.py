@@ -116,7 +116,7 @@ def _cell(text: str) -> Text:
     """Foreign text: no markup, no control characters, one line."""
     from rich.text import Text
 
-    from clipaudit.cli.text import printable
+    from clipaudit.text import printable
 
     return Text(printable(text).replace("\n", "\\n"))
 

@@ -1,0 +1,55 @@
+"""When two class names are one, and when they may be: the only place that knows.
+
+- Names that `tidy` makes equal are one class: they look the same to a person (Unicode form, blanks around them).
+- Names that `normalise` makes equal may be one class: `Dog` and `dog`, `tabby_cat` and `tabby cat`. A name that someone
+  else wrote (a prompt set, true labels, marks) means such a class where no other one could be meant; names of one
+  source stay apart, and `alike` finds them for a warning.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+
+def tidy(name: str) -> str:
+    """A class name as it is kept: in Unicode form NFC, without blanks at its ends or doubled ones."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
+def normalise(name: str) -> str:
+    """A class name without case, `_`, `-`, doubled blanks and invisible characters, so that spellings meet."""
+    text = unicodedata.normalize("NFKC", name).casefold().replace("_", " ").replace("-", " ")
+    visible = "".join(character for character in text if unicodedata.category(character) != "Cf")
+    return " ".join(unicodedata.normalize("NFC", visible).split())
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of two or more different names that `normalise` makes equal, each group in the names' order."""
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        groups.setdefault(normalise(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+class Spellings:
+    """Finds the class that a spelling means: the same name, else the same when tidied, else the only one it may be."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._exact = {name: number for number, name in reversed(list(enumerate(names)))}
+        self._tidy = _unambiguous((tidy(name), number) for number, name in enumerate(names))
+        self._normal = _unambiguous((normalise(name), number) for number, name in enumerate(names))
+
+    def find(self, spelling: str) -> int | None:
+        """The number of the class, or None where there is none or where several could be meant."""
+        for known, key in ((self._exact, spelling), (self._tidy, tidy(spelling)), (self._normal, normalise(spelling))):
+            if (number := known.get(key)) is not None:
+                return number
+        return None
+
+
+def _unambiguous(spellings: Iterable[tuple[str, int]]) -> dict[str, int]:
+    owners: dict[str, set[int]] = {}
+    for spelling, number in spellings:
+        owners.setdefault(spelling, set()).add(number)
+    return {spelling: numbers.pop() for spelling, numbers in owners.items() if len(numbers) == 1}
