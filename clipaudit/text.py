@@ -1,8 +1,9 @@
-"""Text from foreign files, made safe for a terminal and for a spreadsheet."""
+"""Text from foreign files, made safe for a terminal, for a message and for a spreadsheet."""
 
 from __future__ import annotations
 
 import re
+import reprlib
 
 # What a spreadsheet takes for a formula, and what `escape_formula` has made of such a text.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -13,6 +14,17 @@ def printable(text: str) -> str:
     return "".join(
         character if character.isprintable() or character == "\n" else repr(character)[1:-1] for character in text
     )
+
+
+def excerpt(value: object, limit: int = 80) -> str:
+    """A value as a message shows it: its `repr`, cut to about `limit` characters, however large it is."""
+    if isinstance(value, str | bytes) and len(value) > limit:
+        return f"{value[: limit // 2]!r}... ({len(value):,} {'bytes' if isinstance(value, bytes) else 'characters'})"
+    try:
+        text = reprlib.repr(value) if isinstance(value, list | tuple | dict | set) else repr(value)
+    except (ValueError, RecursionError):
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def escape_formula(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clipaudit.text import escape_formula, unescape_formula
+from clipaudit.text import escape_formula, excerpt, unescape_formula
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,12 @@ from clipaudit.text import escape_formula, unescape_formula
 def test_formulas_are_escaped_and_come_back(text: str, escaped: str) -> None:
     assert escape_formula(text) == escaped
     assert unescape_formula(escaped) == text
+
+
+def test_excerpts_are_short_whatever_the_value() -> None:
+    for value in ("x" * 10**6, b"\xff" * 10**6, list(range(10**5)), 10**5000, {"a": ["b" * 10**5]}):
+        assert len(excerpt(value)) < 250
+
+
+def test_excerpts_of_short_values_are_their_repr() -> None:
+    assert (excerpt("a\n"), excerpt(7), excerpt([1])) == ("'a\\n'", "7", "[1]")
