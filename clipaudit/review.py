@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.index import CleanIndex, overrule
-from clipaudit.samples.tables import table_columns, table_rows
+from clipaudit.samples.matching import NONE, Matcher
+from clipaudit.samples.tables import listed, open_table, same_column
+from clipaudit.samples.values import is_missing, text_of
+from clipaudit.text import excerpt, unescape_formula
 
 RIGHT, RELABEL, DROP = "right", "relabel", "drop"
 MARKS = (RIGHT, RELABEL, DROP)
@@ -31,6 +34,7 @@ class ReviewSummary:
         overruled: Samples whose verdict is another one now.
         again: Samples that an earlier review had marked, too; the later word holds.
         unreadable: Samples marked right or relabelled whose image cannot be read: they stay out of the clean subset.
+        notes: What had to be tolerated to find the samples, in words for the user.
     """
 
     right: int
@@ -39,12 +43,14 @@ class ReviewSummary:
     overruled: int
     again: int
     unreadable: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Mark:
-    """One line of the file: the mark, the class index of the new label (-1: none), and where it stands."""
+    """One line of the file: the sample's id, the mark, the class index of the new label (-1: none), where it stands."""
 
+    id: str
     mark: str
     label: int
     where: str
@@ -70,9 +76,9 @@ def apply_marks(index: CleanIndex, marks: str | Path) -> tuple[CleanIndex, Revie
         UsageError: a file of a kind that is not read.
     """
     path = Path(marks)
-    said = _read_marks(path, index)
-    rows = _rows_of(index, said)
-    _refuse_contradictions(index, said, rows)
+    said, notes = _one_a_row(index, _read_marks(path, index), path)
+    _refuse_contradictions(index, said)
+    rows = np.array(list(said), np.int64)
     words = np.array([mark.mark for mark in said.values()], object)
     targets = np.array([mark.label for mark in said.values()], np.int64)
     table, summary = _merge(index, rows, words, targets)
@@ -82,72 +88,86 @@ def apply_marks(index: CleanIndex, marks: str | Path) -> tuple[CleanIndex, Revie
         **{name: count for name, count in asdict(summary).items() if name in MARKS},
     }
     metadata = {**index.metadata, "reviews": [*index.metadata.get("reviews", ()), review]}
-    return CleanIndex(table, metadata), summary
+    return CleanIndex(table, metadata), replace(summary, notes=notes)
 
 
-def _read_marks(path: Path, index: CleanIndex) -> dict[str, _Mark]:
-    """The mark of each id, in the order of the file."""
-    said: dict[str, _Mark] = {}
-    for where, row in _rows(path):
-        sample_id, mark = row["id"], _mark(row, index, where)
-        earlier = said.setdefault(sample_id, mark)
-        if (earlier.mark, earlier.label) != (mark.mark, mark.label):
-            raise SourceError(f"{where}: {sample_id} has another mark in {earlier.where}. Keep one of the two.")
+def _read_marks(path: Path, index: CleanIndex) -> list[_Mark]:
+    """All marks, in the order of the file."""
+    said = [_mark(row, index, where) for where, row in _rows(path)]
     if not said:
         raise SourceError(f"{path} holds no marks: there is nothing below the line that names the columns.")
     return said
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    columns = table_columns(path)
-    by_name = {column.strip().lower(): column for column in columns}
-    if missing := [name for name in MARKS_COLUMNS if name not in by_name]:
-        raise SourceError(
-            f"{path} has no column {missing[0]!r}. Marks have the columns {', '.join(MARKS_COLUMNS)};"
-            f" the file has: {', '.join(columns)}."
-        )
-    wanted = [by_name[name] for name in MARKS_COLUMNS]
-    for where, row in table_rows(path, wanted):
-        values = ("" if row[column] is None else str(row[column]) for column in wanted)
-        yield where, dict(zip(MARKS_COLUMNS, values, strict=True))
+    table = open_table(path)
+    found = {name: [column for column in table.columns if same_column(column, name)] for name in MARKS_COLUMNS}
+    for name, columns in found.items():
+        if len(columns) != 1:
+            fault = "two columns named" if columns else "no column"
+            raise SourceError(
+                f"{path} has {fault} {name!r}. Marks have the columns {', '.join(MARKS_COLUMNS)};"
+                f" the file has: {listed(table.columns)}."
+            )
+    for where, row in table.rows([columns[0] for columns in found.values()]):
+        yield where, {name: _text(row[columns[0]], name, where) for name, columns in found.items()}
+
+
+def _text(value: object, role: str, where: str) -> str:
+    return "" if not isinstance(value, str) and is_missing(value) else text_of(value, role, where)
 
 
 def _mark(row: Mapping[str, str], index: CleanIndex, where: str) -> _Mark:
-    mark, label = row["mark"].strip().lower(), row["label"]
-    if not row["id"]:
+    mark = row["mark"].strip().lower()
+    if not row["id"].strip():
         raise SourceError(f"{where}: the id is missing.")
     if mark not in MARKS:
-        raise SourceError(f"{where}: unknown mark {row['mark']!r}. Use one of: {', '.join(MARKS)}.")
-    if not label.strip():
-        if mark == RELABEL:
-            raise SourceError(f"{where}: {RELABEL} needs a class in the column 'label'.")
-        return _Mark(mark, -1, where)
-    try:
-        return _Mark(mark, index.class_index(label), where)
-    except UsageError as error:
-        raise SourceError(f"{where}: {error}") from None
+        raise SourceError(f"{where}: unknown mark {excerpt(row['mark'])}. Use one of: {', '.join(MARKS)}.")
+    return _Mark(row["id"], mark, _label(row["label"], mark, index, where), where)
 
 
-def _rows_of(index: CleanIndex, said: Mapping[str, _Mark]) -> NDArray[np.int64]:
-    """The index's row of each marked id."""
-    row_of = {sample_id: row for row, sample_id in enumerate(index.table["id"].to_pylist())}
-    unknown = [sample_id for sample_id in said if sample_id not in row_of]
+def _label(text: str, mark: str, index: CleanIndex, where: str) -> int:
+    """The class that a mark names, in any spelling that could mean no other one; -1 where it names none."""
+    for spelling in (text, unescape_formula(text)):
+        try:
+            return index.class_index(spelling)
+        except UsageError as error:
+            fault = error
+    if not is_missing(text):
+        raise SourceError(f"{where}: {fault}") from None
+    if mark == RELABEL:
+        raise SourceError(f"{where}: {RELABEL} needs a class in the column 'label'.")
+    return -1
+
+
+def _one_a_row(index: CleanIndex, said: Sequence[_Mark], path: Path) -> tuple[dict[int, _Mark], tuple[str, ...]]:
+    """The mark of each marked row of the index, and what had to be tolerated to find the rows."""
+    matcher = Matcher(index.table["id"].to_pylist(), Path(index.metadata["root"]), path.resolve().parent)
+    match = matcher.match([mark.id for mark in said])
+    unknown = [mark for mark, row in zip(said, match.numbers, strict=True) if row == NONE]
     if unknown:
+        count, total = len({mark.id for mark in unknown}), len({mark.id for mark in said})
         raise SourceError(
-            f"{said[unknown[0]].where}: the index has no sample {unknown[0]!r} ({len(unknown):,} of {len(said):,} ids"
-            " are not in it). Apply marks to the index that they were made on."
+            f"{unknown[0].where}: the index has no sample {excerpt(unknown[0].id)} ({count:,} of {total:,} ids are not"
+            " in it). Apply marks to the index that they were made on."
         )
-    return np.array([row_of[sample_id] for sample_id in said], np.int64)
+    by_row: dict[int, _Mark] = {}
+    for mark, row in zip(said, match.numbers, strict=True):
+        earlier = by_row.setdefault(row, mark)
+        if (earlier.mark, earlier.label) != (mark.mark, mark.label):
+            raise SourceError(f"{mark.where}: {mark.id} has another mark in {earlier.where}. Keep one of the two.")
+    return by_row, (f"{path.name}: ids matched {match.note}",) if match.note else ()
 
 
-def _refuse_contradictions(index: CleanIndex, said: Mapping[str, _Mark], rows: NDArray[np.int64]) -> None:
+def _refuse_contradictions(index: CleanIndex, said: Mapping[int, _Mark]) -> None:
     """A label beside "right" or "drop" is no order to relabel; it may be there if it is the sample's own."""
-    held = index.labels()[rows]
-    for (sample_id, mark), label in zip(said.items(), held.tolist(), strict=True):
+    labels = index.labels()
+    for row, mark in said.items():
+        label = int(labels[row])
         if mark.mark != RELABEL and mark.label not in (-1, label):
             own, other = index.class_names[label], index.class_names[mark.label]
             raise SourceError(
-                f"{mark.where}: {mark.mark!r} keeps the label of {sample_id}, which is {own!r} in the index, not"
+                f"{mark.where}: {mark.mark!r} keeps the label of {mark.id}, which is {own!r} in the index, not"
                 f" {other!r}. Write {RELABEL!r}, or leave the label empty."
             )
 

@@ -24,6 +24,19 @@ def normalise(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", visible).split())
 
 
+_LOOKS_MISSING = frozenset(
+    ("none", "null", "nil", "na", "n/a", "n.a.", "#n/a", "#na", "nan", "nat", "<na>", "?", "-", "--", ".", "missing")
+)
+
+
+def looks_missing(name: str) -> bool:
+    """Whether a class name looks like what people and programs write where there is no label.
+
+    It is for warnings. Tables refuse only what no one writes for a class: empty cells, `nan`, `NaT` and `<NA>`.
+    """
+    return tidy(name).casefold() in _LOOKS_MISSING
+
+
 def alike(names: Iterable[str]) -> list[list[str]]:
     """Groups of two or more different names that `normalise` makes equal, each group in the names' order."""
     groups: dict[str, list[str]] = {}

@@ -27,7 +27,7 @@ def root(tmp_path: Path) -> Path:
         ),
         (["cat\\1.jpg", "dog\\3.png"], "all 2 paths have backslashes"),
         (["cat/1.jpg ", "dog/3.png "], "all 2 paths have blanks at their ends"),
-        (["cat/1", "cat/2"], "all 2 paths have no ending of an image file"),
+        (["cat/1", "cat/2"], "all 2 paths have no ending such as .jpg"),
         (["photos/cat/1.jpg", "photos/dog/3.png"], "all 2 paths start with 'photos/', a folder that does not exist"),
         (["https://host/cat/1.jpg", "https://host/cat/2.jpg"], "are they addresses, not files?"),
         (["~/cat/1.jpg"], "1 path(s) start with '~/cat/': was this table made on another machine?"),

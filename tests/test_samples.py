@@ -189,7 +189,12 @@ def test_other_labels_are_matched_by_path_or_by_row(tmp_path: Path) -> None:
     assert read_column(f"{by_path}:truth", ids, root).matched_by == "path"
     assert read_column(f"{by_row}:truth", ids, root).matched_by == "row order"
     by_path.write_text("path,truth\nimages/other.png,t\n")
-    with pytest.raises(SourceError, match="no row for"):
+    with pytest.raises(
+        SourceError, match=r"'path' could name the images, but none .* 'images/other\.png' there, 'eight/"
+    ):
+        read_column(f"{by_path}:truth", ids, root)
+    by_path.write_text(f"path,truth\nimages/{ids[3]},t\n")
+    with pytest.raises(SourceError, match=rf"no row for {ids[0]} \(11 of 12"):
         read_column(f"{by_path}:truth", ids, root)
     by_row.write_text("truth\nt\n")
     with pytest.raises(SourceError, match="1 rows for 12 images"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,13 @@ from typing import Protocol
 import numpy as np
 
 from clipaudit.errors import ImageError, SourceError
+from clipaudit.samples.values import is_missing, text_of
+from clipaudit.spelling import Spellings, tidy
+from clipaudit.text import excerpt, unescape_formula
 
 # A larger file is no photograph; reading it would only exhaust the memory.
 MAX_FILE_BYTES = 1 << 30
+_INDEX = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +129,36 @@ def relative_id(root: Path, path: str) -> str:
 def label_name(value: object, names: Sequence[str] | None, known: frozenset[str], where: str) -> str:
     """A label as a class name: itself, or `names[value]` where names are given and the label is an index.
 
+    Args:
+        value: The label as it was found: text, a whole number, bytes, a date.
+        names: Class names by class index; None takes every label for a class name.
+        known: The same names.
+        where: File and row, or folder.
+
     Raises:
-        SourceError: the label is missing, NaN, out of range or not among the names; `where` says file and row.
+        SourceError: the label is missing, NaN, a list or an object, out of range or not among the names.
     """
-    if value is None or value != value or value == "":
+    if not isinstance(value, str) and is_missing(value):
         raise SourceError(f"{where}: the label is missing. Give every image a label, or remove the row.")
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    text = tidy(text_of(value, "label", where))
+    if not text:
+        raise SourceError(f"{where}: the label is missing. Give every image a label, or remove the row.")
     if names is None or text in known:
         return text
-    if not text.lstrip("-").isdigit():
-        raise SourceError(f"{where}: label {text!r} is not one of the {len(names)} class names given.")
-    if not 0 <= int(text) < len(names):
+    if not _INDEX.fullmatch(text) and not isinstance(value, bool):
+        spellings = Spellings(names)
+        number = spellings.find(text)
+        number = spellings.find(unescape_formula(text)) if number is None else number
+        if number is None:
+            raise SourceError(f"{where}: label {excerpt(text)} is not one of the {len(names)} class names given.")
+        return names[number]
+    number = int(value if isinstance(value, bool) else text)
+    if not 0 <= number < len(names):
         raise SourceError(
-            f"{where}: class index {text} is out of range: there are {len(names)} class names (0 to {len(names) - 1})."
+            f"{where}: class index {number} is out of range: there are {len(names)} class names"
+            f" (0 to {len(names) - 1})."
         )
-    return names[int(text)]
+    return names[number]
 
 
 class UniqueIds:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from clipaudit.errors import SourceError
 from clipaudit.samples.base import (
+    FaultySample,
     Sample,
     SourceOptions,
     UniqueIds,
-    label_name,
     read_file,
     relative_id,
     stat_sample,
 )
-from clipaudit.samples.tables import LABEL_COLUMNS, PATH_COLUMNS, pick_column, table_columns, table_rows
+from clipaudit.samples.labels import LabelReader
+from clipaudit.samples.paths import other_spelling
+from clipaudit.samples.tables import LABEL_COLUMNS, PATH_COLUMNS, open_table, pick_column
+from clipaudit.samples.values import is_missing, text_of
+from clipaudit.text import excerpt
 
 
 class ManifestSource:
@@ -26,20 +31,20 @@ class ManifestSource:
         self.root = self.location.parent
         self.class_names: Sequence[str] | None = options.names
         self._path = path
-        columns = table_columns(path)
+        self._table = open_table(path)
+        columns = self._table.columns
         self._path_column = pick_column(path, columns, options.path_column, PATH_COLUMNS, "path")
-        self._label_column = pick_column(path, columns, options.label_column, LABEL_COLUMNS, "label")
+        others = [column for column in columns if column != self._path_column]
+        self._label_column = pick_column(path, others, options.label_column, LABEL_COLUMNS, "label")
+        self._n_respelled, self._respelled = 0, ("", "")
 
     def samples(self) -> Iterator[Sample]:
         """All rows in the manifest's order."""
-        unique, known, count = UniqueIds(), frozenset(self.class_names or ()), 0
-        for where, row in table_rows(self._path, (self._path_column, self._label_column)):
-            value = row[self._path_column]
-            if not isinstance(value, str) or not value or "\0" in value:
-                raise SourceError(f"{where}: the path is {'missing' if not value else 'not a path: ' + repr(value)}.")
-            label = label_name(row[self._label_column], self.class_names, known, where)
-            sample_id = relative_id(self.root, value)
-            sample = stat_sample(self.root, sample_id, label)
+        self._n_respelled = 0
+        unique, labels, count = UniqueIds(), LabelReader(self.class_names), 0
+        for where, row in self._table.rows((self._path_column, self._label_column)):
+            path = _path(row[self._path_column], where)
+            sample = self._sample(path, labels.read(row[self._label_column], where))
             unique.add(sample.id)
             count += 1
             yield sample
@@ -49,14 +54,46 @@ class ManifestSource:
             first, second = (self._row_name(number) for number in repetition)
             raise SourceError(f"{second}: the path was listed before, in {first}. Keep one row an image.")
 
+    def _sample(self, path: str, label: str) -> Sample:
+        sample = stat_sample(self.root, relative_id(self.root, path), label)
+        if isinstance(sample, FaultySample) and (meant := other_spelling(self.root, path)):
+            self._respelled = self._respelled if self._n_respelled else (path, meant)
+            self._n_respelled += 1
+            return stat_sample(self.root, relative_id(self.root, meant), label)
+        return sample
+
     def _row_name(self, position: int) -> str:
-        rows = table_rows(self._path, (self._path_column,))
-        return next(where for number, (where, _) in enumerate(rows) if number == position)
+        return next(islice(self._table.rows((self._path_column,)), position, None))[0]
 
     def read(self, sample_id: str) -> bytes:
         """The bytes of the image file."""
         return read_file(self.root / sample_id)
 
+    def decided(self) -> dict[str, str]:
+        """Which columns hold what, and how the file was read."""
+        return {
+            "source": f"manifest {self._table.form}",
+            "images": f"column {self._path_column!r}",
+            "labels": f"column {self._label_column!r}",
+        }
+
     def notes(self) -> list[str]:
-        """Nothing in a manifest is passed over."""
-        return []
+        """How many paths were found in another spelling than the manifest's."""
+        if not self._n_respelled:
+            return []
+        path, meant = self._respelled
+        return [
+            f"{self._n_respelled:,} path(s) differ from their files in blanks, backslashes or Unicode form:"
+            f" {excerpt(path)} was read as {excerpt(meant)}"
+        ]
+
+
+def _path(value: object, where: str) -> str:
+    if is_missing(value):
+        raise SourceError(f"{where}: the path is missing. Name an image, or remove the row.")
+    if not isinstance(value, str | bytes):
+        raise SourceError(f"{where}: the path is not a path: {excerpt(value)}. Name the column: --path-column.")
+    path = text_of(value, "path", where)
+    if "\0" in path:
+        raise SourceError(f"{where}: the path is not a path: {excerpt(path)}.")
+    return path

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from clipaudit.samples.folder import IMAGE_SUFFIXES
 from clipaudit.text import excerpt
 
 # A pattern is one where at least this share of the paths show it.
@@ -58,15 +57,16 @@ def _patterns(paths: Sequence[str], root: Path | None) -> Iterator[str | None]:
         yield f"{start}: are they addresses, not files?"
     elif is_absolute(prefix):
         yield f"{start}: was this table made on another machine?"
-    elif prefix:
-        yield None if root and (root / prefix).is_dir() else f"{start}, a folder that does not exist"
+    elif prefix and root is None:
+        yield start
+    elif prefix and root and not _leads(root / prefix, Path.is_dir):
+        yield f"{start}, a folder that does not exist"
     else:
         yield _share(paths, [is_absolute(path) for path in paths], "are absolute: was this table made elsewhere?")
     yield _share(paths, ["\\" in path for path in paths], "have backslashes, which separate no folders here")
     yield _share(paths, [path != path.strip() for path in paths], "have blanks at their ends")
     yield _share(paths, [path.strip()[:1] in ("'", '"') for path in paths], "start with a quotation mark")
-    endings = [Path(path.strip()).suffix.lower() in IMAGE_SUFFIXES for path in paths]
-    yield _share(paths, [not known for known in endings], "have no ending of an image file")
+    yield _share(paths, [not Path(path.strip()).suffix for path in paths], "have no ending such as .jpg")
 
 
 def _share(paths: Sequence[str], flags: Sequence[bool], words: str) -> str | None:
@@ -99,7 +99,11 @@ def _meant(path: str, root: Path) -> Path | None:
 
 
 def _is_file(path: Path) -> bool:
+    return _leads(path, Path.is_file)
+
+
+def _leads(path: Path, to: Callable[[Path], bool]) -> bool:
     try:
-        return path.is_file()
+        return to(path)
     except (OSError, ValueError):
         return False  # Too long, or with a NUL: certainly no file.

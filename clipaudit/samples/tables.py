@@ -1,14 +1,29 @@
-"""Tables on disk (CSV, TSV, JSONL, Parquet) as a stream of rows that know where they stand."""
+"""The one way to read tables (CSV, TSV, JSONL, Parquet): a stream of rows that know where they stand."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from clipaudit.errors import SourceError, UsageError
+from clipaudit.files import require_file
+from clipaudit.samples.parquet_tables import ParquetTable, open_parquet
+from clipaudit.samples.text_tables import DelimitedTable, JsonTable
+from clipaudit.spelling import tidy
+
+__all__ = [
+    "LABEL_COLUMNS",
+    "PATH_COLUMNS",
+    "TABLE_SUFFIXES",
+    "Table",
+    "listed",
+    "open_parquet",
+    "open_table",
+    "pick_column",
+    "same_column",
+    "table_rows",
+]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PATH_COLUMNS = (
@@ -23,135 +38,95 @@ PATH_COLUMNS = (
     "img",
     "id",
 )
-LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "y")
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "y", "labels")
+COLUMNS_LISTED = 20
 
 
-def pick_column(path: Path, columns: Sequence[str], wanted: str | None, usual: Sequence[str], role: str) -> str:
-    """The column that plays `role` ("path", "label", ...): the wanted one, else the first of the usual names.
+class Table(Protocol):
+    """A table whose columns are known and whose rows are still on disk."""
+
+    path: Path
+    columns: list[str]
+    """As the file spells them."""
+    texts: list[str]
+    """Those of the columns that may hold text."""
+    form: str
+    """How it was read, in words: "truth.csv, separated by semicolons"."""
+
+    def rows(self, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each row with the wanted columns, and words for where it stands ("truth.csv, line 7").
+
+        A row of JSON may lack an optional column, which is None then.
+
+        Raises:
+            SourceError: a row that cannot be read.
+        """
+        ...
+
+
+def open_table(path: Path) -> Table:
+    """Recognise a table by its ending and read what its columns are.
+
+    Text is UTF-8, or UTF-16 with a byte order mark. Columns of CSV and TSV files are separated by `,` `;` `|` or tabs:
+    the one that splits the first line.
 
     Raises:
-        SourceError: there is no such column; the message lists those there are.
+        SourceError: there is no such file, it is no regular file, or it is damaged.
+        UsageError: another ending.
     """
-    if wanted is not None:
-        if wanted in columns:
-            return wanted
-        raise SourceError(f"{path} has no column {wanted!r}. Its columns: {', '.join(columns)}.")
-    by_lower = {column.strip().lower(): column for column in columns}
-    for name in usual:
-        if name in by_lower:
-            return by_lower[name]
-    raise SourceError(
-        f"{path} has no {role} column that clipaudit recognises. Its columns: {', '.join(columns)}."
-        f" Say which one it is with --{role}-column."
-    )
-
-
-def table_columns(path: Path) -> list[str]:
-    """The column names of a CSV, TSV, JSONL or Parquet table (of JSONL: the keys of its first line)."""
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return list(open_parquet(path).schema_arrow.names)
-    if suffix == ".jsonl":
-        return next((list(row) for _, row in _json_rows(path, ())), [])
-    if suffix in (".csv", ".tsv"):
-        for _, fields in _csv_lines(path):
-            if len(set(fields)) < len(fields):
-                raise SourceError(f"{path}, line 1: two columns have the same name. Columns: {', '.join(fields)}.")
-            return fields
-        raise SourceError(f"{path} is empty: its first line must name the columns.")
-    raise UsageError(f"{path} is not a table that clipaudit reads: use one of {', '.join(TABLE_SUFFIXES)}.")
+    readers: dict[str, Callable[[Path], Table]] = {
+        ".csv": DelimitedTable,
+        ".tsv": DelimitedTable,
+        ".jsonl": JsonTable,
+        ".parquet": ParquetTable,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise UsageError(f"{path} is not a table that clipaudit reads: use one of {', '.join(TABLE_SUFFIXES)}.")
+    try:
+        require_file(path, SourceError)
+    except FileNotFoundError:
+        raise SourceError(f"{path} does not exist.") from None
+    return reader(path)
 
 
 def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a table with the wanted columns, each with words for where it stands ("data.csv, line 7").
+    """The rows of `open_table(path)`."""
+    return open_table(path).rows(columns)
+
+
+def pick_column(
+    path: Path, columns: Sequence[str], wanted: str | None, usual: Sequence[str], role: str, remedy: str | None = None
+) -> str:
+    """The column that plays `role` ("path", "label", ...): the wanted one, else the first of the usual names.
+
+    Names are compared without case and without blanks around them, where no column has just that name.
 
     Raises:
-        SourceError: a row that cannot be read.
+        SourceError: there is no such column, or there are two; the message lists those there are.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _parquet_rows(path, columns)
-    return _json_rows(path, columns) if suffix == ".jsonl" else _csv_rows(path)
+    for name in [wanted] if wanted is not None else usual:
+        exact = [column for column in columns if column == name]
+        found = exact if wanted is not None and exact else [column for column in columns if same_column(column, name)]
+        if len(found) > 1:
+            raise SourceError(f"{path}: two columns have the same name, {name!r}. Columns: {listed(columns)}.")
+        if found:
+            return found[0]
+    if wanted is not None:
+        raise SourceError(f"{path} has no column {wanted!r}. Its columns: {listed(columns)}.")
+    hint = " Columns are separated by , ; | or tabs." if len(columns) == 1 else ""
+    raise SourceError(
+        f"{path} has no {role} column that clipaudit recognises. Its columns: {listed(columns)}."
+        f"{hint} {remedy or f'Say which one it is with --{role}-column.'}"
+    )
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    lines = _csv_lines(path)
-    _, header = next(lines)
-    for where, fields in lines:
-        if len(fields) != len(header):
-            raise SourceError(
-                f"{where}: {len(fields)} fields where the header has {len(header)}."
-                " Quote fields that contain the separator."
-            )
-        yield where, dict(zip(header, fields, strict=True))
+def same_column(column: str, name: str) -> bool:
+    """Whether two column names differ at most in case, Unicode form and blanks around them."""
+    return tidy(column).casefold() == tidy(name).casefold()
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    with _open_text(path) as file:
-        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-        while True:
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise SourceError(f"{path}, line {reader.line_num + 1}: {_text_fault(error)}") from None
-            if fields:
-                yield f"{path}, line {reader.line_num}", fields
-
-
-def _json_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    with _open_text(path) as file:
-        number = 0
-        try:
-            for number, line in enumerate(file, start=1):
-                where = f"{path}, line {number}"
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise SourceError(f"{where}: not a JSON object.")
-                if absent := [column for column in columns if column not in row]:
-                    raise SourceError(f"{where}: no field {absent[0]!r}.")
-                yield where, row
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise SourceError(f"{path}, line {number}: not valid JSON ({error}).") from None
-        except UnicodeDecodeError as error:
-            raise SourceError(f"{path}, line {number + 1}: {_text_fault(error)}") from None
-
-
-def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow as pa
-
-    number = 0
-    try:
-        for batch in open_parquet(path).iter_batches(columns=list(columns)):
-            for row in batch.to_pylist():
-                yield f"{path}, row {number}", row
-                number += 1
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{path}, after row {number}: damaged Parquet ({error}).") from None
-
-
-def open_parquet(path: Path) -> Any:
-    """The file as a `pyarrow.parquet.ParquetFile`; SourceError where it is none."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{path} is not a readable Parquet file: {error}") from None
-
-
-def _open_text(path: Path) -> Any:
-    try:
-        return path.open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        raise SourceError(f"{path} cannot be opened: {error.strerror}.") from None
-
-
-def _text_fault(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8 text. Save the file as UTF-8."
-    return f"not a valid table ({error})."
+def listed(columns: Sequence[str]) -> str:
+    """Column names for a message, of which there may be many and long ones."""
+    shown = [name if len(name) <= COLUMNS_LISTED * 2 else f"{name[: COLUMNS_LISTED * 2]}..." for name in columns]
+    return ", ".join(shown[:COLUMNS_LISTED]) + (", ..." if len(shown) > COLUMNS_LISTED else "")
