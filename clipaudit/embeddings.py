@@ -85,6 +85,8 @@ class CacheInfo:
         image_column: Column with the image bytes, for Parquet sources.
         class_names: Classes in their order, where the source declares them.
         plan: (part, number of samples) in source order.
+        decided: What `embed` decided about the source, by what it is about, in words.
+        notes: What the source passed over, in words.
     """
 
     fingerprint: Fingerprint
@@ -94,6 +96,8 @@ class CacheInfo:
     image_column: str | None = None
     class_names: list[str] | None = None
     plan: list[tuple[str, int]] = field(default_factory=list)
+    decided: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def n_samples(self) -> int:
