@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from clipaudit.embeddings import CacheInfo, EmbeddingsCache, Fingerprint, split_into_parts
+from clipaudit.embeddings import CacheInfo, EmbeddingsCache, Fingerprint, UnusableCacheError, split_into_parts
 from clipaudit.encoders import Encoder, EncoderOptions, load_encoder
 from clipaudit.errors import CacheError, UsageError
 from clipaudit.pipeline import EmbedProgress, Pipeline, Progress
@@ -166,7 +166,7 @@ def _refuse_foreign_cache(store: EmbeddingsCache, present: dict[str, Path]) -> N
     """A cache belongs to one model and one source. A source that was moved is known by the parts it still shares."""
     try:
         held = EmbeddingsCache.open(store.path).info
-    except CacheError:
+    except UnusableCacheError:
         return  # None there, or a damaged cache.json: the parts speak for themselves.
     if held.fingerprint.digest != store.info.fingerprint.digest:
         difference = held.fingerprint.differences(store.info.fingerprint)

@@ -3,7 +3,7 @@
     photos-clip/
       cache.json                         the model, the source and the plan: which parts, in which order
       parts/<part>.<checksum>.parquet    about 2,000 samples each: id, label, size, modified, status, reason, embedding
-      text/<prompts>.npy                 text embeddings of the prompts used so far
+      text/<prompts>.<checksum>.npy      text embeddings of the prompts used so far
 
 A part is named after what went into it (model; ids, labels, sizes and times of its samples) and after the checksum of
 its bytes. So a part that exists under its planned name is done, whoever wrote it; a damaged one is recognised; and as
@@ -17,22 +17,30 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from clipaudit.cache_check import DELETE, MAX_PART, checksum, info_fault, part_columns, read_part
+from clipaudit.checked import is_count, parse_json
 from clipaudit.errors import CacheError
-from clipaudit.files import write_atomically
+from clipaudit.files import read_bounded, remove_stale, write_atomically
 from clipaudit.samples.base import Sample
 
 FORMAT = 1
-MIN_PART, MEAN_PART, MAX_PART = 1024, 2048, 4096
+MIN_PART, MEAN_PART = 1024, 2048
+# Larger files are none of ours.
+MAX_INFO_BYTES, MAX_PART_BYTES = 1 << 28, 1 << 30
+_AGAIN = "Run the same embed command again."
 
 Vectors = NDArray[np.float16]
 Key = tuple[str, int, int]
@@ -126,6 +134,10 @@ class Embeddings:
         return np.asarray(self.table["status"].combine_chunks().to_numpy(zero_copy_only=False) == "ok")
 
 
+class UnusableCacheError(CacheError):
+    """No `cache.json`, or a damaged one: nothing there that `embed` could not write again."""
+
+
 class EmbeddingsCache:
     """One cache folder. Opening it reads nothing but `cache.json`."""
 
@@ -137,31 +149,40 @@ class EmbeddingsCache:
         """Open an existing cache.
 
         Raises:
-            CacheError: no cache there, or one of another format.
+            UnusableCacheError: no cache there, or its `cache.json` is damaged.
+            CacheError: it may not be opened, or has another format.
         """
+        file = path / "cache.json"
         try:
-            content = json.loads((path / "cache.json").read_text())
-            if content["format"] != FORMAT:
-                raise CacheError(
-                    f"{path} has cache format {content['format']}, this clipaudit reads {FORMAT}. Embed again."
-                )
-            content["fingerprint"] = Fingerprint(**content["fingerprint"])
-            content["plan"] = [(str(part), int(count)) for part, count in content["plan"]]
-            del content["format"]
-            return cls(path, CacheInfo(**content))
+            content = parse_json(read_bounded(file, MAX_INFO_BYTES, CacheError))
         except FileNotFoundError:
-            raise CacheError(
+            raise UnusableCacheError(
                 f"{path} is no embeddings cache: it has no cache.json. Make one with: clipaudit embed IMAGES"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
+            raise UnusableCacheError(f"{file} is damaged ({error}). {_AGAIN}") from None
+        # Caches that were written before have no checksum.
+        if isinstance(content, dict) and content.pop("checksum", None) not in (None, _digest(content)):
+            raise UnusableCacheError(f"{file} is damaged or was edited (its checksum is wrong). {_AGAIN}")
+        held = content.get("format") if isinstance(content, dict) else None
+        if is_count(held) and held != FORMAT:
             raise CacheError(
-                f"{path / 'cache.json'} is damaged ({error!r}). Run the same embed command again."
-            ) from None
+                f"{path} has cache format {held}, this clipaudit reads {FORMAT}. Embed again, with another --cache."
+            )
+        if fault := info_fault(content):
+            raise UnusableCacheError(f"{file} is damaged ({fault}). {_AGAIN}")
+        del content["format"]
+        content["fingerprint"] = Fingerprint(**content["fingerprint"])
+        content["plan"] = [(name, count) for name, count in content["plan"]]
+        return cls(path, CacheInfo(**content))
 
     def save(self) -> None:
-        """Write `cache.json`."""
+        """Write `cache.json`, and remove what killed runs left."""
         content = {"format": FORMAT, **asdict(self.info)}
+        content["checksum"] = _digest(content)
         write_atomically(self.path / "cache.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        for folder in (self.path, self.path / "parts", self.path / "text"):
+            remove_stale(folder)
 
     def with_plan(self, plan: list[tuple[str, int]]) -> EmbeddingsCache:
         """The same cache with another plan."""
@@ -174,16 +195,25 @@ class EmbeddingsCache:
 
     def part_files(self) -> dict[str, Path]:
         """The files of all parts, by name."""
-        return {file.name.split(".")[0]: file for file in sorted((self.path / "parts").glob("*.*.parquet"))}
+        folder = self.path / "parts"
+        try:
+            files = sorted(folder.iterdir())
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise CacheError(f"{folder} cannot be opened: {error.strerror}. Check its permissions.") from None
+        return {file.name.split(".")[0]: file for file in files if fnmatchcase(file.name, "?*.?*.parquet")}
 
     def verified_parts(self) -> tuple[dict[str, Path], list[Path]]:
         """All parts whose checksum is right, by name, and the files of the damaged ones."""
         parts, damaged = {}, []
         for name, file in self.part_files().items():
-            if file.name.split(".")[1] == _checksum(file.read_bytes()):
-                parts[name] = file
-            else:
-                damaged.append(file)
+            # Another run may have replaced it meanwhile.
+            with suppress(FileNotFoundError):
+                if file.name.split(".")[1] == checksum(read_bounded(file, MAX_PART_BYTES, CacheError)):
+                    parts[name] = file
+                else:
+                    damaged.append(file)
         return parts, damaged
 
     def write_part(self, name: str, samples: Sequence[Sample], vectors: Vectors, reasons: Sequence[str | None]) -> None:
@@ -210,27 +240,29 @@ class EmbeddingsCache:
         # Half-precision mantissas have no repetitions: a dictionary of them would only cost time.
         pq.write_table(table, buffer, compression="zstd", use_dictionary=["label", "status", "reason"])
         data = buffer.getvalue()
-        for leftover in (self.path / "parts").glob(f"{name}.*.tmp"):
-            leftover.unlink(missing_ok=True)
-        write_atomically(self.path / "parts" / f"{name}.{_checksum(data)}.parquet", data)
+        write_atomically(self.path / "parts" / f"{name}.{checksum(data)}.parquet", data)
 
     def rows_of(self, files: Iterable[Path]) -> dict[Key, Vectors]:
         """Embeddings of single samples from parts that are no longer planned, by (id, size, modified)."""
         rows: dict[Key, Vectors] = {}
+        columns = self._columns("id", "size", "modified", "status", "embedding")
         for file in files:
-            if pq.read_schema(file).metadata.get(b"clipaudit.model", b"").decode() != self.info.fingerprint.digest:
-                continue
-            table = pq.read_table(file, filters=[("status", "=", "ok")])
-            keys = zip(table["id"].to_pylist(), table["size"].to_pylist(), table["modified"].to_pylist(), strict=True)
-            rows.update(zip(keys, _vectors(table), strict=True))
+            # Another run may have removed it meanwhile.
+            with suppress(FileNotFoundError):
+                if (table := self._read_part(file, columns)) is not None:
+                    table = table.filter(pc.equal(table["status"], "ok"))
+                    keys = zip(*(table[name].to_pylist() for name in ("id", "size", "modified")), strict=True)
+                    rows.update(zip(keys, _vectors(table), strict=True))
         return rows
 
     def unreadable(self, files: Iterable[Path]) -> list[tuple[str, str]]:
         """(id, reason) of the samples in these parts whose image could not be read."""
         found: list[tuple[str, str]] = []
         for file in files:
-            table = pq.read_table(file, columns=["id", "reason"], filters=[("status", "!=", "ok")])
-            found.extend(zip(table["id"].to_pylist(), table["reason"].to_pylist(), strict=True))
+            table = self._read_part(file, self._columns("id", "status", "reason"))
+            if table is not None:
+                table = table.filter(pc.not_equal(table["status"], "ok"))
+                found.extend(zip(table["id"].to_pylist(), table["reason"].to_pylist(), strict=True))
         return found
 
     def read(self) -> Embeddings:
@@ -253,12 +285,23 @@ class EmbeddingsCache:
             )
         vectors = _allocate(self.info.n_samples, self.info.fingerprint.dimension, self.path)
         tables, start = [], 0
+        columns = self._columns("id", "label", "status", "reason", "embedding")
         for name, count in self.info.plan:
-            table = pq.read_table(parts[name])
+            table = self._read_part(parts[name], columns)
+            if table is None or len(table) != count:
+                held = "embeddings of another model" if table is None else f"{len(table):,} samples, not {count:,}"
+                raise CacheError(f"{parts[name]} holds {held}. {DELETE}")
             vectors[start : start + count] = _vectors(table)
             tables.append(table.select(["id", "label", "status", "reason"]))
             start += count
         return Embeddings(pa.concat_tables(tables).replace_schema_metadata(None), vectors, self.info)
+
+    def _columns(self, *names: str) -> dict[str, pa.DataType]:
+        columns = part_columns(self.info.fingerprint.dimension)
+        return {name: columns[name] for name in names}
+
+    def _read_part(self, file: Path, columns: Mapping[str, pa.DataType]) -> pa.Table | None:
+        return read_part(file, columns, self.info.fingerprint.digest)
 
 
 def split_into_parts(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
@@ -292,10 +335,6 @@ def _vectors(table: pa.Table) -> Vectors:
     dimension = column.type.list_size
     values: Vectors = column.values.to_numpy().reshape(-1, dimension)
     return values[column.offset : column.offset + len(column)]
-
-
-def _checksum(data: bytes) -> str:
-    return blake2b(data, digest_size=8).hexdigest()
 
 
 def _digest(content: Any) -> str:

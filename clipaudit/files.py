@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import socket
 import stat
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from clipaudit.errors import ClipAuditError
 
+# The most bytes that a file's name may have on the usual file systems.
+_NAME_BYTES = 255
+# A temporary file of another machine is in use for no longer.
+_DAY = 24 * 60 * 60
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -75,7 +82,7 @@ def write_atomically(path: Path, write: bytes | Callable[[Path], None]) -> None:
     Raises:
         ClipAuditError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    beside = temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if callable(write):
@@ -93,6 +100,14 @@ def write_atomically(path: Path, write: bytes | Callable[[Path], None]) -> None:
             beside.unlink()
 
 
+def temporary(path: Path) -> Path:
+    """The place beside `path` where this process writes it first: `NAME.HOST.PID.tmp`, NAME cut where it is long."""
+    host = re.sub(r"[^0-9A-Za-z-]", "-", socket.gethostname())[:48]
+    ending = f".{host}.{os.getpid()}.tmp"
+    name = os.fsencode(path.name)[: _NAME_BYTES - len(ending)]
+    return path.with_name(os.fsdecode(name) + ending)
+
+
 def _flush(path: Path) -> None:
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open a folder, and needs no flush of its entries.
@@ -101,3 +116,30 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporary files in a folder that killed processes left: never one that may still be written.
+
+    Those of this machine go when their process is gone; those of others, which share the folder, after a day.
+    """
+    _, host, own, _ = temporary(folder / "x").name.split(".")
+    for file in folder.glob("*.tmp"):
+        writer = file.name.split(".")[-3:-1]
+        with suppress(OSError):
+            here = len(writer) == 2 and writer[0] == host and writer[1].isdecimal()
+            gone = here and writer[1] != own and not _is_running(int(writer[1]))
+            if gone or time.time() - file.lstat().st_mtime > _DAY:
+                file.unlink()
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        return True  # There, the question would end it.
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # Another user's.
+    return True

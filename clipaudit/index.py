@@ -19,15 +19,15 @@ from clipaudit.audit import ESTIMATES, Decision, EstimateScores
 from clipaudit.checked import parse_json
 from clipaudit.config import AuditConfig
 from clipaudit.errors import IndexFileError, UsageError
-from clipaudit.files import require_file, write_atomically
+from clipaudit.files import write_atomically
 from clipaudit.index_check import checked_table, content_digest, metadata_fault
+from clipaudit.index_file import REMEDY, read_table
 from clipaudit.selectors.combine import SELECTORS
 from clipaudit.spelling import Spellings
 
 FORMAT = 1
 CLASSES_IN_A_MESSAGE = 10
 _METADATA_KEY, _DIGEST_KEY = b"clipaudit", b"clipaudit.digest"
-_REMEDY = "Use the file that clipaudit wrote, or make it again with: clipaudit select."
 # Columns of each estimate, and the field of EstimateScores that they hold.
 _SCORE_COLUMNS = {
     "p_label": "p_label",
@@ -152,7 +152,7 @@ def read_index(path: str | Path) -> CleanIndex:
             changed it; the message names the column and row.
     """
     path = Path(path)
-    table = _read_table(path)
+    table = read_table(path)
     found = table.schema.metadata or {}
     if _METADATA_KEY not in found:
         raise IndexFileError(_without_metadata(path, table))
@@ -161,40 +161,27 @@ def read_index(path: str | Path) -> CleanIndex:
         metadata = parse_json(content)
         current = metadata.pop("format") == FORMAT
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise IndexFileError(f"{path} has damaged metadata. {_REMEDY}") from None
+        raise IndexFileError(f"{path} has damaged metadata. {REMEDY}") from None
     if not current:
-        raise IndexFileError(f"{path} was written by another version of clipaudit. {_REMEDY}")
+        raise IndexFileError(f"{path} was written by another version of clipaudit. {REMEDY}")
     if fault := metadata_fault(metadata):
-        raise IndexFileError(f"{path} has damaged metadata: {fault}. {_REMEDY}")
+        raise IndexFileError(f"{path} has damaged metadata: {fault}. {REMEDY}")
     checked = checked_table(table.replace_schema_metadata(None), metadata["class_names"])
     if isinstance(checked, str):
-        raise IndexFileError(f"{path} is no valid clean index: {checked}. {_REMEDY}")
+        raise IndexFileError(f"{path} is no valid clean index: {checked}. {REMEDY}")
     if _DIGEST_KEY in found and content_digest(checked, content) != found[_DIGEST_KEY].decode(errors="replace"):
         raise IndexFileError(
-            f"{path} is not as clipaudit wrote it: it is damaged, or other software changed it. {_REMEDY}"
+            f"{path} is not as clipaudit wrote it: it is damaged, or other software changed it. {REMEDY}"
             " To change an index yourself, use clipaudit.CleanIndex(table, metadata).write(path)."
         )
     return CleanIndex(checked, metadata)
-
-
-def _read_table(path: Path) -> pa.Table:
-    try:
-        require_file(path, IndexFileError)
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
-        table.validate(full=True)
-    except FileNotFoundError:
-        raise IndexFileError(f"{path} does not exist. Make a clean index with: clipaudit select --out {path}") from None
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise IndexFileError(f"{path} is not a readable Parquet file: {error}. {_REMEDY}") from None
-    return table
 
 
 def _without_metadata(path: Path, table: pa.Table) -> str:
     if {"id", "label", "status", "is_clean"} <= set(table.column_names):
         return (
             f"{path} has the columns of a clean index, but lost its metadata, which pandas, polars and other software"
-            f" leave out. {_REMEDY}"
+            f" leave out. {REMEDY}"
         )
     return f"{path} is no clean index: clipaudit did not write it. Make one with: clipaudit select"
 

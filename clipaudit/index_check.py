@@ -194,7 +194,17 @@ def _columns_fault(table: pa.Table) -> str | None:
         return f"it has no column {missing[0]!r}, though it was reviewed"
     if repeated := [name for name in names if names.count(name) > 1]:
         return f"it has the column {repeated[0]!r} more than once"
+    for field in table.schema:
+        if not _is_plain(field.type):
+            return f"column {field.name!r} holds {field.type}, but an index holds text, numbers, true and false"
     return None if len(table) else "it has no rows"
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """A value that every export can write; columns of the user's own may be others than ours."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests = (_is_text_type, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    return any(test(kind) for test in tests)
 
 
 def _typed(values: pa.ChunkedArray, column: Column, class_names: Sequence[str]) -> pa.ChunkedArray | str:

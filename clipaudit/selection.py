@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from hashlib import blake2b
@@ -22,10 +21,10 @@ from clipaudit.embeddings import CacheInfo, Embeddings, EmbeddingsCache
 from clipaudit.encoders import EncoderOptions, choose_device, load_encoder
 from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.evaluation import best_threshold
-from clipaudit.files import write_atomically
 from clipaudit.index import CleanIndex, build_table, replace_decision
 from clipaudit.prompts import ClassPrompts, class_prompts, find_prompts
 from clipaudit.samples.labels import read_column
+from clipaudit.text_embeddings import read_texts, write_texts
 
 NAMES_IN_A_WARNING = 5
 
@@ -192,13 +191,9 @@ def _text_embeddings(
     """(P, d) embeddings of the prompts, from the cache where they were needed before."""
     fingerprint = store.info.fingerprint
     key = blake2b("\0".join([fingerprint.digest, *prompts.texts]).encode(), digest_size=16).hexdigest()
-    file = store.path / "text" / f"{key}.npy"
-    try:
-        held: NDArray[np.float32] = np.load(file, allow_pickle=False)
-        if held.shape == (len(prompts.texts), fingerprint.dimension) and np.isfinite(held).all():
-            return held
-    except (OSError, ValueError):
-        pass  # Not there yet, or damaged: it is made anew.
+    folder, shape = store.path / "text", (len(prompts.texts), fingerprint.dimension)
+    if (held := read_texts(folder, key, shape)) is not None:
+        return held
     options = EncoderOptions(
         model=model or fingerprint.model,
         revision=fingerprint.revision or None,
@@ -212,9 +207,7 @@ def _text_embeddings(
             " Name the right one with --model, or embed again."
         )
     texts = encoder.encode_texts(prompts.texts)
-    buffer = io.BytesIO()
-    np.save(buffer, texts, allow_pickle=False)
-    write_atomically(file, buffer.getvalue())
+    write_texts(folder, key, texts)
     return texts
 
 

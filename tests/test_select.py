@@ -17,6 +17,7 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 import clipaudit
 from clipaudit import AuditConfig, CleanIndex
+from clipaudit.embeddings import EmbeddingsCache
 from clipaudit.errors import CacheError, ClipAuditError, IndexFileError, PromptError, SourceError, UsageError
 
 Digits = tuple[Path, dict[str, str]]
@@ -162,9 +163,9 @@ def test_prompts_are_found_cached_and_checked(noisy_cache: Path, tmp_path: Path)
     with pytest.raises(PromptError, match="77"):
         clipaudit.select(tmp_path / "c", prompts=own, device="cpu")
     # Texts that were embedded before need no model.
-    description = json.loads((tmp_path / "c" / "cache.json").read_text())
-    description["fingerprint"]["model"] = "/nowhere"
-    (tmp_path / "c" / "cache.json").write_text(json.dumps(description))
+    info = EmbeddingsCache.open(tmp_path / "c").info
+    moved = replace(info, fingerprint=replace(info.fingerprint, model="/nowhere"))
+    EmbeddingsCache(tmp_path / "c", moved).save()
     assert clipaudit.select(tmp_path / "c", prompts="none", device="cpu").table.equals(plain.table)
     for damaged in (tmp_path / "c" / "text").iterdir():
         damaged.write_bytes(b"\x93NUMPY" + b"\0" * 20)

@@ -1,0 +1,136 @@
+"""What an embeddings cache must hold, as data: the content of `cache.json`, and the columns of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clipaudit.checked import (
+    Rule,
+    fault_of,
+    is_class_names,
+    is_count,
+    is_number,
+    is_text,
+    list_of,
+    object_of,
+    optional,
+    texts_by_name,
+)
+from clipaudit.errors import CacheError
+
+DELETE = "Delete it and run the same embed command again."
+MAX_PART = 4096
+MAX_DIMENSION = 1 << 16
+
+_FINGERPRINT = {
+    **{name: Rule("text", is_text) for name in ("model", "revision", "weights", "precision")},
+    "preprocessing": Rule("a JSON object", lambda value: isinstance(value, dict)),
+    "dimension": Rule(
+        f"a number from 1 to {MAX_DIMENSION:,}", lambda value: is_count(value) and 1 <= value <= MAX_DIMENSION
+    ),
+}
+_INFO = {
+    "format": Rule("a number", is_count),
+    "fingerprint": Rule("the model's fingerprint", object_of(_FINGERPRINT)),
+    "logit_scale": Rule("a number above 0", lambda value: is_number(value) and value > 0),
+    "source": Rule("text", is_text),
+    "root": Rule("text", is_text),
+    "image_column": Rule("text or null", optional(is_text), optional=True),
+    "class_names": Rule("a list of different names or null", optional(is_class_names), optional=True),
+    "plan": Rule("the parts, each once, with their numbers of samples", lambda value: _is_plan(value)),
+    "decided": Rule("texts by name", texts_by_name, optional=True),
+    "notes": Rule("a list of texts", list_of(is_text), optional=True),
+}
+
+
+def info_fault(content: Any) -> str | None:
+    """What is wrong with the content of `cache.json`, as part of a sentence; None where nothing is."""
+    if fault := fault_of(content, _INFO):
+        return fault
+    if unknown := [name for name in content if name not in _INFO]:
+        return f"{unknown[0]!r} is not known"
+    fingerprint = content["fingerprint"]
+    unknown = [name for name in fingerprint if name not in _FINGERPRINT]
+    return f"{unknown[0]!r} is not known" if unknown else None
+
+
+def _is_plan(value: Any) -> bool:
+    def is_part(entry: Any) -> bool:
+        pair = isinstance(entry, list) and len(entry) == 2
+        return pair and is_text(entry[0]) and is_count(entry[1]) and 1 <= entry[1] <= MAX_PART
+
+    return list_of(is_part)(value) and len({name for name, _ in value}) == len(value)
+
+
+def part_columns(dimension: int) -> dict[str, pa.DataType]:
+    """The columns of a part."""
+    return {
+        "id": pa.string(),
+        "label": pa.string(),
+        "size": pa.int64(),
+        "modified": pa.int64(),
+        "status": pa.string(),
+        "reason": pa.string(),
+        "embedding": pa.list_(pa.float16(), dimension),
+    }
+
+
+def read_part(file: Path, columns: Mapping[str, pa.DataType], digest: str) -> pa.Table | None:
+    """Some columns of a part, checked; None where it holds embeddings of another model.
+
+    Args:
+        file: The part. Its checksum is right, so that a fault in it is somebody's, not the disk's.
+        columns: What to read, of `part_columns`.
+        digest: Of the model's fingerprint.
+
+    Raises:
+        CacheError: what is wrong with it.
+        FileNotFoundError: it is gone.
+    """
+    try:
+        with pq.ParquetFile(file) as part:
+            if (part.schema_arrow.metadata or {}).get(b"clipaudit.model") != digest.encode():
+                return None
+            if part.metadata.num_rows > MAX_PART:
+                raise CacheError(f"{file} holds more than {MAX_PART:,} samples. {DELETE}")
+            table = part.read(list(columns))
+        table.validate(full=True)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CacheError(f"{file} cannot be read: {error}. {DELETE}") from None
+    if fault := _part_fault(table, columns):
+        raise CacheError(f"{file} is damaged: {fault}. {DELETE}")
+    return table
+
+
+def _part_fault(table: pa.Table, columns: Mapping[str, pa.DataType]) -> str | None:
+    held = {field.name: field.type for field in table.schema}
+    for name, kind in columns.items():
+        if held.get(name) != kind:
+            return f"its column {name!r} is {held.get(name, 'missing')}, not {kind}"
+        if name != "reason" and table[name].null_count:
+            return f"its column {name!r} has empty rows"
+    if not pc.all(pc.is_in(table["status"], pa.array(["ok", "unreadable"]))).as_py():
+        return "its column 'status' has other values than 'ok' and 'unreadable'"
+    finite = all(map(_is_finite, table["embedding"].chunks)) if "embedding" in columns else True
+    return None if finite else "an embedding is not finite"
+
+
+def _is_finite(vectors: pa.FixedSizeListArray) -> bool:
+    numbers = vectors.flatten()
+    # Half-precision numbers whose exponent has all bits set are infinite or NaN.
+    return not numbers.null_count and not ((numbers.to_numpy().view(np.uint16) & 0x7C00) == 0x7C00).any()
+
+
+def checksum(data: bytes) -> str:
+    """What the name of a file of the cache says about its content."""
+    return blake2b(data, digest_size=8).hexdigest()
