@@ -4,9 +4,16 @@ from __future__ import annotations
 
 
 class ClipAuditError(Exception):
-    """A fault that its message explains: what was wrong, where (file and row), what to do. Exit code 1."""
+    """A fault that its message explains: what was wrong, where (file and row), what to do. Exit code 1.
+
+    A message is one line. Further arguments are lines to list below it; a line break inside any of them comes from
+    foreign text (a file's name, say) and is shown as an escape.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class UsageError(ClipAuditError):
@@ -41,3 +48,9 @@ class IndexFileError(ClipAuditError):
 
 class RunError(ClipAuditError):
     """A run folder that is damaged or of another configuration, or a training that diverged."""
+
+
+class StoppedError(ClipAuditError):
+    """Ctrl-C was pressed. Exit code 130, as shells have it."""
+
+    exit_code = 130

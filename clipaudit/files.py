@@ -1,23 +1,26 @@
-"""Files that appear whole or not at all, and that are read only where they are files."""
+"""Files that appear whole or not at all, and that are read or replaced only where they are files."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import shutil
 import socket
 import stat
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from clipaudit.errors import ClipAuditError
+from clipaudit.errors import ClipAuditError, UsageError
 
 # The most bytes that a file's name may have on the usual file systems.
 _NAME_BYTES = 255
 # A temporary file of another machine is in use for no longer.
 _DAY = 24 * 60 * 60
+# What a run folder holds of its own (besides *.safetensors): a report or predictions may lie beside it.
+_RUN_FILES = frozenset({"run.json", "metrics.jsonl", "curve.svg", "labels.parquet", "README.md"})
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -72,32 +75,94 @@ def read_bounded(path: Path, limit: int, fault: type[ClipAuditError]) -> bytes:
     return data
 
 
+def check_output(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Refuse a file that cannot be written, or that should not be, before any work is done.
+
+    Args:
+        path: The file to write. It need not exist, nor need its folders.
+        inputs: What the same call reads or writes, too; a table may be `FILE:COLUMN`. None is passed over.
+
+    Raises:
+        UsageError: the name is empty or too long; it leads to a folder, device or pipe; a parent is a file; it is one
+            of the inputs, or belongs to an embeddings cache or a run.
+        ClipAuditError: its folder may not be written.
+    """
+    path = Path(path)
+    final, _ = _place(path)
+    for given in inputs:
+        if given is not None and _same(final, str(given)):
+            raise UsageError(f"{path} is the same file as {given}, which this call needs. Name another file.")
+    _refuse_own_folders(path, final)
+    _check_parent(path, final)
+
+
+def check_new_folder(path: str | Path) -> None:
+    """Refuse a folder that cannot be made, before any work is done; UsageError or ClipAuditError as `check_output`.
+
+    Raises:
+        ClipAuditError: something of that name exists.
+    """
+    path = Path(path)
+    final = _resolve(path)
+    if path.exists() or path.is_symlink():
+        raise ClipAuditError(f"{path} exists already. Name a new folder.")
+    _refuse_own_folders(path, final)
+    _check_parent(path, final)
+
+
 def write_atomically(path: Path, write: bytes | Callable[[Path], None]) -> None:
     """Write a file beside its place, flush it to the disk and rename it: a reader never sees half of it.
+
+    A link stays, and the file that it leads to is replaced. A file that is replaced keeps its mode and owner.
 
     Args:
         path: The final place; an existing file is replaced, missing folders are made.
         write: The content, or a function that writes it to the path that it is given.
 
     Raises:
+        UsageError: the place is a folder, a device or a pipe, or its name cannot be one.
         ClipAuditError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    beside = temporary(path)
+    final, held = _place(path)
+    beside = temporary(final)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        beside.unlink(missing_ok=True)
+        # What is private stays private while it is written.
+        beside.touch(mode=0o666 if held is None else 0o600, exist_ok=False)
         if callable(write):
             write(beside)
         else:
             beside.write_bytes(write)
+        if held is not None:
+            _take_over(held, beside)
         _flush(beside)
-        beside.replace(path)
-        _flush(path.parent)
+        beside.replace(final)
+        _flush(final.parent)
     except OSError as error:
-        remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check the folder's permissions"
-        raise ClipAuditError(f"{path} cannot be written: {error.strerror or error}. {remedy} and run again.") from None
+        raise cannot_write(path, error) from None
     finally:
         with suppress(OSError):
             beside.unlink()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears whole or not at all: what is put into the one that is given.
+
+    Raises:
+        UsageError, ClipAuditError: as `check_new_folder`, or the disk is full; nothing is left behind.
+    """
+    check_new_folder(path)
+    beside = temporary(_resolve(path))
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        beside.rename(path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def temporary(path: Path) -> Path:
@@ -108,6 +173,91 @@ def temporary(path: Path) -> Path:
     return path.with_name(os.fsdecode(name) + ending)
 
 
+def cannot_write(path: Path, error: OSError) -> ClipAuditError:
+    """The error that explains why `path` was not written."""
+    remedies = {
+        errno.ENOSPC: "Free some space",
+        errno.EDQUOT: "Free some space",
+        errno.EROFS: "The file system is read-only: name another place",
+    }
+    remedy = remedies.get(error.errno or 0, "Check the folder's permissions")
+    return ClipAuditError(f"{path} cannot be written: {error.strerror or error}. {remedy} and run again.")
+
+
+def _place(path: Path) -> tuple[Path, os.stat_result | None]:
+    """Where a file comes to lie, links resolved, and what lies there now; UsageError where no file can."""
+    final = _resolve(path)
+    try:
+        held = path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(f"{path} is a link that leads to itself. Remove it, or name another file.") from None
+        return final, None  # Not there yet, or the parent says why it cannot be.
+    if stat.S_ISDIR(held.st_mode):
+        raise UsageError(f"{path} is a folder. Name a file, for example {path / 'NAME'}.")
+    if not stat.S_ISREG(held.st_mode):
+        raise UsageError(f"{path} is {_KINDS.get(stat.S_IFMT(held.st_mode), 'no regular file')}. Name a file.")
+    return final, held
+
+
+def _resolve(path: Path) -> Path:
+    """The absolute path without links; UsageError for what cannot be a name."""
+    if path.name in ("", ".."):
+        raise UsageError(f"{str(path)!r} (or an empty name) is a folder that is there already. Give a name.")
+    try:
+        final = Path(os.path.realpath(path))
+        name = os.fsencode(final.name)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{str(path)!r} cannot be a file's name: {error}.") from None
+    if len(name) > _NAME_BYTES:
+        raise UsageError(f"{path}: a file's name may have {_NAME_BYTES} bytes, not {len(name):,}. Shorten it.")
+    return final
+
+
+def _same(final: Path, given: str) -> bool:
+    """Whether an input, `FILE` or `FILE:COLUMN`, is the file `final`, under whatever name."""
+    for name in (given, given.rpartition(":")[0]):
+        with suppress(OSError, ValueError):
+            if name and (os.path.realpath(name) == str(final) or Path(name).samefile(final)):
+                return True
+    return False
+
+
+def _refuse_own_folders(path: Path, final: Path) -> None:
+    for folder in final.parents:
+        with suppress(OSError):
+            if (folder / "cache.json").is_file() and (folder / "parts").is_dir():
+                raise UsageError(f"{path} lies inside the embeddings cache {folder}. Name a place outside of it.")
+    own = final.name in _RUN_FILES or final.suffix == ".safetensors"
+    if own and (final.parent / "run.json").is_file():
+        raise UsageError(f"{path} is a file of the run in {final.parent}. Name another file.")
+
+
+def _check_parent(path: Path, final: Path) -> None:
+    """Refuse a place below something that is no folder, or below a folder that may not be written."""
+    try:
+        folder = next(parent for parent in final.parents if parent.exists())
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"{path}: the path is too long. Shorten it.") from None
+        raise cannot_write(path, error) from None
+    if not folder.is_dir():
+        raise UsageError(f"{path} cannot be made: {folder} is a file, not a folder. Name another place.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ClipAuditError(
+            f"{path} cannot be written: {folder} may not be written. Check its permissions, or"
+            " whether the file system is read-only."
+        )
+
+
+def _take_over(held: os.stat_result, beside: Path) -> None:
+    """Give a new file the owner (where that is allowed) and the mode of the one that it replaces."""
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):
+            os.chown(beside, held.st_uid, held.st_gid)
+    beside.chmod(stat.S_IMODE(held.st_mode))
+
+
 def _flush(path: Path) -> None:
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open a folder, and needs no flush of its entries.
@@ -116,30 +266,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def remove_stale(folder: Path) -> None:
-    """Remove the temporary files in a folder that killed processes left: never one that may still be written.
-
-    Those of this machine go when their process is gone; those of others, which share the folder, after a day.
-    """
-    _, host, own, _ = temporary(folder / "x").name.split(".")
-    for file in folder.glob("*.tmp"):
-        writer = file.name.split(".")[-3:-1]
-        with suppress(OSError):
-            here = len(writer) == 2 and writer[0] == host and writer[1].isdecimal()
-            gone = here and writer[1] != own and not _is_running(int(writer[1]))
-            if gone or time.time() - file.lstat().st_mtime > _DAY:
-                file.unlink()
-
-
-def _is_running(process: int) -> bool:
-    if os.name == "nt":
-        return True  # There, the question would end it.
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # Another user's.
-    return True
