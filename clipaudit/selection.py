@@ -151,8 +151,8 @@ def find_cache(home: Path = CACHE_HOME) -> Path:
     if not found:
         raise CacheError(f"there is no embeddings cache below {home}. Make one with: clipaudit embed IMAGES")
     if len(found) > 1:
-        listed = "\n".join(f"  clipaudit select {path}" for path in found)
-        raise UsageError(f"there are several embeddings caches. Name one:\n{listed}")
+        commands = (f"clipaudit select {path}" for path in found)
+        raise UsageError("there are several embeddings caches. Name one:", *commands)
     return found[0]
 
 

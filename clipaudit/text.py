@@ -10,10 +10,13 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def printable(text: str) -> str:
-    """The text with control characters (which could move the cursor or change colours) spelled out; newlines stay."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else repr(character)[1:-1] for character in text
-    )
+    """The text on one line, with escapes for what could move the cursor, change colours, turn the direction or hide.
+
+    These are control and direction characters, line breaks, invisible and unassigned ones, and lone surrogates.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def excerpt(value: object, limit: int = 80) -> str:

@@ -102,7 +102,7 @@ def test_hostile_names_do_not_reach_the_terminal(small_images: Path, tmp_path: P
     shown = run_cli("select", "c")
     assert shown.returncode == 0, shown.stderr
     assert "\x1b" not in result.stdout + shown.stdout
-    assert printable("a\x1b[2Jb\nc") == "a\\x1b[2Jb\nc"
+    assert printable("a\x1b[2Jb\nc\u202ed\u2028\udcff") == "a\\x1b[2Jb\\nc\\u202ed\\u2028\\udcff"
 
 
 def test_the_help_pages_are_up_to_date() -> None:

@@ -21,7 +21,7 @@ from clipaudit.cli.report import report
 from clipaudit.cli.select import select
 from clipaudit.cli.show import show
 from clipaudit.cli.train import train
-from clipaudit.errors import ClipAuditError
+from clipaudit.errors import StoppedError
 
 app = typer.Typer(
     name="clipaudit",
@@ -57,10 +57,8 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(**arguments)
         except KeyboardInterrupt:
-            # Said here, before typer turns it into a bare "Aborted".
-            raise ClipAuditError(
-                "interrupted. What was finished is kept; the same command goes on from there."
-            ) from None
+            # Said here, before typer ends the process without a word.
+            raise StoppedError("interrupted. What was finished is kept; the same command goes on from there.") from None
 
     return run
 

@@ -34,7 +34,7 @@ err = Console(highlight=False, emoji=False, stderr=True)
 
 
 def safe(text: object) -> str:
-    """Foreign text for rich: no markup, no control characters."""
+    """Foreign text for rich: one line, no markup, no control characters."""
     return escape(printable(str(text)))
 
 

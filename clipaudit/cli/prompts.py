@@ -220,7 +220,14 @@ def _show_instruction(messages: Sequence[Message]) -> None:
     if not messages:
         print_line("Every class has features already: nothing is sent.")
     for message in messages:
-        print_line(f"[bold]{safe(message['role'])}[/bold]\n{safe(message['content'])}\n")
+        print_line(f"[bold]{safe(message['role'])}[/bold]\n{_paragraphs(message)}\n")
+
+
+def _paragraphs(message: Message) -> str:
+    """What is sent, in the lines that it has; names in it are quoted, so that their line breaks are escapes already."""
+    from clipaudit.cli.console import safe
+
+    return "\n".join(safe(line) for line in message["content"].split("\n"))
 
 
 def _show_generation_progress(progress: GenerationProgress) -> None:
@@ -232,7 +239,7 @@ def _show_generation_progress(progress: GenerationProgress) -> None:
     if not progress.done and progress.question:
         say("This is sent for the first class, and the like for every other:")
         for message in progress.question:
-            say(f"[dim]{safe(message['content'])}[/dim]")
+            say(f"[dim]{_paragraphs(message)}[/dim]")
     if progress.last:
         result = f"{len(progress.last.features)} features" if progress.last.features else "[red]failed[/red]"
         say(f"{progress.done} of {progress.total}: {safe(progress.last.name)}, {result}")

@@ -118,7 +118,7 @@ def _cell(text: str) -> Text:
 
     from clipaudit.text import printable
 
-    return Text(printable(text).replace("\n", "\\n"))
+    return Text(printable(text))
 
 
 def _print(title: str, table: Table) -> None:
