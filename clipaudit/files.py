@@ -9,6 +9,7 @@ import shutil
 import socket
 import stat
 import time
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -266,3 +267,30 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporary files in a folder that killed processes left: never one that may still be written.
+
+    Those of this machine go when their process is gone; those of others, which share the folder, after a day.
+    """
+    _, host, own, _ = temporary(folder / "x").name.split(".")
+    for file in folder.glob("*.tmp"):
+        writer = file.name.split(".")[-3:-1]
+        with suppress(OSError):
+            here = len(writer) == 2 and writer[0] == host and writer[1].isdecimal()
+            gone = here and writer[1] != own and not _is_running(int(writer[1]))
+            if gone or time.time() - file.lstat().st_mtime > _DAY:
+                file.unlink()
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        return True  # There, the question would end it.
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # Another user's.
+    return True
