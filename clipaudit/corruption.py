@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipaudit.embeddings import EmbeddingsCache
 from clipaudit.errors import SourceError, UsageError
-from clipaudit.files import write_atomically
+from clipaudit.files import check_images, check_output, write_atomically
 from clipaudit.samples import ParquetSource, SourceOptions, open_source
 from clipaudit.samples.base import relative_id
 from clipaudit.spelling import normalise
+from clipaudit.spreadsheets import write_csv
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -122,9 +122,11 @@ def corrupt(
         raise UsageError(f"unknown kind of noise {kind!r}. Choose one of: {', '.join(KINDS)}.")
     if not 0 <= rate <= 1:
         raise UsageError(f"the rate must lie in [0, 1], not {rate}.")
+    check_output(out, [source])
     opened = open_source(source, options)
     samples = [(sample.id, sample.label) for sample in opened.samples()]
     ids, names = [name for name, _ in samples], [label for _, label in samples]
+    check_images(out, ids, opened.root)
     classes = list(opened.class_names or sorted(set(names)))
     if len(classes) < 2:
         raise SourceError(f"{source} has a single class; there is nothing to confuse it with.")
@@ -270,9 +272,8 @@ def _vectors(cache: str | Path | None, ids: Sequence[str]) -> NDArray[np.float16
 
 
 def _write(out: Path, table: pa.Table) -> None:
-    def write_csv(beside: Path) -> None:
-        separator = "\t" if out.suffix.lower() == ".tsv" else ","
-        pyarrow.csv.write_csv(table, beside, pyarrow.csv.WriteOptions(delimiter=separator))
+    def write_text(beside: Path) -> None:
+        write_csv(table, beside, separator="\t" if out.suffix.lower() == ".tsv" else ",")
 
     def write_jsonl(beside: Path) -> None:
         buffer = io.StringIO()
@@ -281,8 +282,8 @@ def _write(out: Path, table: pa.Table) -> None:
         beside.write_text(buffer.getvalue(), encoding="utf-8")
 
     writers: dict[str, Callable[[Path], None]] = {
-        ".csv": write_csv,
-        ".tsv": write_csv,
+        ".csv": write_text,
+        ".tsv": write_text,
         ".jsonl": write_jsonl,
         ".parquet": lambda beside: pq.write_table(table, beside),
     }

@@ -3,98 +3,94 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-from collections.abc import Callable
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pyarrow.csv
-import pyarrow.json
+import pyarrow as pa
 
-from clipaudit.errors import ClipAuditError, UsageError
-from clipaudit.files import write_atomically
+from clipaudit.errors import UsageError
+from clipaudit.files import check_folder, check_output, write_atomically
 from clipaudit.index import CleanIndex
+from clipaudit.links import link_images
+from clipaudit.spreadsheets import write_csv
+
+ENDINGS = (".csv", ".jsonl", ".txt", ".npy", "")
 
 
-def export(index: CleanIndex, path: str | Path) -> None:
+def export(index: CleanIndex, path: str | Path, *, raw: bool = False) -> list[str]:
     """Write an index in the form that the file's ending names.
 
     `.csv` and `.jsonl` hold all rows and columns; `.txt` the paths of the clean samples, one a line; `.npy` their row
     numbers (int64). A path without an ending becomes a folder with a link to each clean image, a subfolder a class.
 
+    Args:
+        index: From `select`, `read_index` or `apply_marks`.
+        path: The file or folder; a file is replaced.
+        raw: Of `.csv`: write text as it is. Otherwise a text that a spreadsheet would take for a formula (it begins
+            with =, +, -, @ or a tab) gets an apostrophe in front, which all that reads tables in clipaudit undoes.
+
+    Returns:
+        What the user should know, in sentences: images that are gone, and have no link.
+
     Raises:
-        UsageError: another ending, or links to images that are rows of a Parquet file.
-        ClipAuditError: the file cannot be written, or the folder exists.
+        UsageError: another ending; links to images that are rows of a Parquet file; a file that is needed, or that is
+            no regular one.
+        ClipAuditError: the file cannot be written, the folder exists, or no image is there to be linked.
     """
     path = Path(path)
-    writers: dict[str, Callable[[CleanIndex, Path], None]] = {
-        ".csv": _write_csv,
-        ".jsonl": _write_jsonl,
-        ".txt": _write_paths,
-        ".npy": _write_indices,
-        "": _write_links,
-    }
-    if path.suffix.lower() not in writers:
+    check_export(path, [index.file])
+    kind = path.suffix.lower()
+    if raw and kind != ".csv":
+        raise UsageError(f"{path}: raw text is a choice for .csv alone; the other forms hold no formulas.")
+    if not kind:
+        return link_images(index, path)
+    index.check_output(path)
+    if kind == ".csv":
+        write_atomically(path, lambda beside: write_csv(index.table, beside, raw=raw))
+    elif kind == ".jsonl":
+        write_atomically(path, lambda beside: _write_jsonl(index.table, beside))
+    else:
+        write_atomically(path, _clean_paths(index, path) if kind == ".txt" else _clean_rows(index))
+    return []
+
+
+def check_export(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Refuse an export that cannot be made, as far as its name tells, before any work is done.
+
+    Args:
+        path: As `export` takes it.
+        inputs: What the same call reads or writes, too.
+
+    Raises:
+        UsageError, ClipAuditError: as `export`.
+    """
+    kind = Path(path).suffix.lower()
+    if kind not in ENDINGS:
         raise UsageError(
             f"{path}: exports end in .csv, .jsonl, .txt (clean paths) or .npy (clean row numbers); a name"
             " without an ending makes a folder of links."
         )
-    writers[path.suffix.lower()](index, path)
+    (check_output if kind else check_folder)(path, inputs)
 
 
-def _write_csv(index: CleanIndex, path: Path) -> None:
-    write_atomically(path, lambda beside: pyarrow.csv.write_csv(index.table, beside))
+def _write_jsonl(table: pa.Table, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for batch in table.to_batches(max_chunksize=10_000):
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
 
 
-def _write_jsonl(index: CleanIndex, path: Path) -> None:
-    import json
-
-    def write(beside: Path) -> None:
-        with beside.open("w", encoding="utf-8") as file:
-            for batch in index.table.to_batches(max_chunksize=10_000):
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
-
-    write_atomically(path, write)
-
-
-def _write_paths(index: CleanIndex, path: Path) -> None:
+def _clean_paths(index: CleanIndex, path: Path) -> bytes:
     paths = index.table["path"].filter(index.table["is_clean"]).to_pylist()
-    if any("\n" in name for name in paths):
+    if any(len(name.splitlines()) > 1 for name in paths):
         raise UsageError(
             f"{path}: a path contains a line break, which a list of lines cannot hold. Export .jsonl instead."
         )
-    write_atomically(path, "".join(f"{name}\n" for name in paths).encode())
+    return "".join(f"{name}\n" for name in paths).encode()
 
 
-def _write_indices(index: CleanIndex, path: Path) -> None:
+def _clean_rows(index: CleanIndex) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, index.clean_indices.astype(np.int64), allow_pickle=False)
-    write_atomically(path, buffer.getvalue())
-
-
-def _write_links(index: CleanIndex, folder: Path) -> None:
-    if folder.exists():
-        raise ClipAuditError(f"{folder} exists already. Name a new folder for the links.")
-    clean = index.table.filter(index.table["is_clean"])
-    paths, labels, ids = (clean[name].to_pylist() for name in ("path", "label", "id"))
-    if any("#" in name and not Path(name).exists() for name in paths):
-        raise UsageError(
-            f"{folder}: the images are rows of a Parquet file, which cannot be linked. Export .txt or .npy."
-        )
-    beside = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    try:
-        for path, label, sample_id in zip(paths, labels, ids, strict=True):
-            link = beside / _file_name(label) / _file_name(sample_id.removeprefix(f"{label}/"))
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path)
-        beside.rename(folder)
-    except OSError as error:
-        raise ClipAuditError(f"{folder} cannot be written: {error.strerror or error}.") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _file_name(name: str) -> str:
-    """A label or id as one file name: it must not lead out of its folder."""
-    return name.replace("/", "__").replace("\\", "__").lstrip(".") or "_"
+    return buffer.getvalue()

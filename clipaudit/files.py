@@ -9,7 +9,6 @@ import shutil
 import socket
 import stat
 import time
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from clipaudit.errors import ClipAuditError, UsageError
 
 # The most bytes that a file's name may have on the usual file systems.
-_NAME_BYTES = 255
+NAME_BYTES = 255
 # A temporary file of another machine is in use for no longer.
 _DAY = 24 * 60 * 60
 # What a run folder holds of its own (besides *.safetensors): a report or predictions may lie beside it.
@@ -90,25 +89,34 @@ def check_output(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> 
     """
     path = Path(path)
     final, _ = _place(path)
-    for given in inputs:
-        if given is not None and _same(final, str(given)):
-            raise UsageError(f"{path} is the same file as {given}, which this call needs. Name another file.")
-    _refuse_own_folders(path, final)
-    _check_parent(path, final)
+    _refuse(path, final, inputs)
 
 
-def check_new_folder(path: str | Path) -> None:
-    """Refuse a folder that cannot be made, before any work is done; UsageError or ClipAuditError as `check_output`.
+def check_folder(path: str | Path, inputs: Iterable[str | Path | None] = (), *, new: bool = True) -> None:
+    """Refuse a folder that cannot be made, before any work is done; arguments and errors as `check_output`.
 
     Raises:
-        ClipAuditError: something of that name exists.
+        ClipAuditError: it should be `new`, and something of that name exists.
     """
     path = Path(path)
     final = _resolve(path)
-    if path.exists() or path.is_symlink():
-        raise ClipAuditError(f"{path} exists already. Name a new folder.")
-    _refuse_own_folders(path, final)
-    _check_parent(path, final)
+    if new and os.path.lexists(path):
+        raise ClipAuditError(f"{path} exists already. Remove it, or name a new folder.")
+    _refuse(path, final, inputs)
+
+
+def check_images(path: str | Path, ids: Iterable[str], root: str | Path) -> None:
+    """Refuse an output that would replace an image, or a Parquet file of images, that `ids` below `root` name.
+
+    Raises:
+        UsageError: it would.
+    """
+    if not Path(path).exists():
+        return
+    final, home = os.path.realpath(path), os.path.realpath(root)
+    names = {Path(final).as_posix(), Path(os.path.relpath(final, home)).as_posix()}
+    if any(name in names or name.rpartition("#")[0] in names for name in ids):
+        raise UsageError(f"{path} holds images of this data set. Name another file.")
 
 
 def write_atomically(path: Path, write: bytes | Callable[[Path], None]) -> None:
@@ -152,9 +160,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A folder that appears whole or not at all: what is put into the one that is given.
 
     Raises:
-        UsageError, ClipAuditError: as `check_new_folder`, or the disk is full; nothing is left behind.
+        UsageError, ClipAuditError: as `check_folder`, or the disk is full; nothing is left behind.
     """
-    check_new_folder(path)
+    check_folder(path)
     beside = temporary(_resolve(path))
     try:
         beside.mkdir(parents=True)
@@ -170,7 +178,7 @@ def temporary(path: Path) -> Path:
     """The place beside `path` where this process writes it first: `NAME.HOST.PID.tmp`, NAME cut where it is long."""
     host = re.sub(r"[^0-9A-Za-z-]", "-", socket.gethostname())[:48]
     ending = f".{host}.{os.getpid()}.tmp"
-    name = os.fsencode(path.name)[: _NAME_BYTES - len(ending)]
+    name = os.fsencode(path.name)[: NAME_BYTES - len(ending)]
     return path.with_name(os.fsdecode(name) + ending)
 
 
@@ -210,8 +218,8 @@ def _resolve(path: Path) -> Path:
         name = os.fsencode(final.name)
     except (ValueError, OSError) as error:
         raise UsageError(f"{str(path)!r} cannot be a file's name: {error}.") from None
-    if len(name) > _NAME_BYTES:
-        raise UsageError(f"{path}: a file's name may have {_NAME_BYTES} bytes, not {len(name):,}. Shorten it.")
+    if len(name) > NAME_BYTES:
+        raise UsageError(f"{path}: a file's name may have {NAME_BYTES} bytes, not {len(name):,}. Shorten it.")
     return final
 
 
@@ -224,7 +232,11 @@ def _same(final: Path, given: str) -> bool:
     return False
 
 
-def _refuse_own_folders(path: Path, final: Path) -> None:
+def _refuse(path: Path, final: Path, inputs: Iterable[str | Path | None]) -> None:
+    """Refuse a place that is needed, that belongs to a cache or run, or that cannot be made."""
+    for given in inputs:
+        if given is not None and _same(final, str(given)):
+            raise UsageError(f"{path} is the same file as {given}, which this call needs. Name another one.")
     for folder in final.parents:
         with suppress(OSError):
             if (folder / "cache.json").is_file() and (folder / "parts").is_dir():
@@ -232,6 +244,7 @@ def _refuse_own_folders(path: Path, final: Path) -> None:
     own = final.name in _RUN_FILES or final.suffix == ".safetensors"
     if own and (final.parent / "run.json").is_file():
         raise UsageError(f"{path} is a file of the run in {final.parent}. Name another file.")
+    _check_parent(path, final)
 
 
 def _check_parent(path: Path, final: Path) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from clipaudit.errors import SourceError, UsageError
-from clipaudit.files import write_atomically
+from clipaudit.files import check_output, write_atomically
 from clipaudit.prompts import load_prompts, shipped_prompt_sets
 from clipaudit.samples.base import relative_id
 
@@ -52,6 +52,7 @@ def import_dataset(
         raise UsageError(f"{out}: write to a .parquet file.")
     if not path.is_dir():
         raise SourceError(f"{path} is no folder. Name the one that the data set was unpacked into.")
+    check_output(out)
     counts: dict[str, int] = {}
     folder = out.resolve().parent
 

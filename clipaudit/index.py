@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from clipaudit.audit import ESTIMATES, Decision, EstimateScores
 from clipaudit.checked import parse_json
 from clipaudit.config import AuditConfig
 from clipaudit.errors import IndexFileError, UsageError
-from clipaudit.files import write_atomically
+from clipaudit.files import check_images, check_output, write_atomically
 from clipaudit.index_check import checked_table, content_digest, metadata_fault
 from clipaudit.index_file import REMEDY, read_table
 from clipaudit.selectors.combine import SELECTORS
@@ -47,10 +47,12 @@ class CleanIndex:
         table: One row a sample in source order; docs/clean-index.md describes the columns.
         metadata: `config`, `class_names`, `model`, `source`, `root`, `prompts`, `mixtures`, `warnings` and more:
             everything that is needed to trace and repeat the audit.
+        file: Where `read_index` read it, so that no report or export replaces it.
     """
 
     table: pa.Table
     metadata: Mapping[str, Any]
+    file: Path | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         """Number of samples, unreadable ones included."""
@@ -127,8 +129,22 @@ class CleanIndex:
             result[name] = EstimateScores(prediction=index._class_indices(f"{name}_label"), **scores)
         return result
 
+    def check_output(self, path: str | Path, inputs: Iterable[str | Path | None] = ()) -> None:
+        """Refuse a file that cannot be written, or that would replace an input, the source or an image of the index.
+
+        Raises:
+            UsageError, ClipAuditError: as `clipaudit.files.check_output`.
+        """
+        check_output(path, [*inputs, self.metadata["source"]])
+        check_images(path, self.table["id"].to_pylist(), self.metadata["root"])
+
     def write(self, path: str | Path) -> None:
-        """Write the index as Parquet; the file appears whole or not at all."""
+        """Write the index as Parquet; the file appears whole or not at all.
+
+        Raises:
+            UsageError, ClipAuditError: as `check_output`, or the disk is full.
+        """
+        self.check_output(path)
         content = json.dumps({"format": FORMAT, **self.metadata}, ensure_ascii=False, sort_keys=True).encode()
         digest = content_digest(self.table, content).encode()
         table = self.table.replace_schema_metadata({_METADATA_KEY: content, _DIGEST_KEY: digest})
@@ -174,7 +190,7 @@ def read_index(path: str | Path) -> CleanIndex:
             f"{path} is not as clipaudit wrote it: it is damaged, or other software changed it. {REMEDY}"
             " To change an index yourself, use clipaudit.CleanIndex(table, metadata).write(path)."
         )
-    return CleanIndex(checked, metadata)
+    return CleanIndex(checked, metadata, path)
 
 
 def _without_metadata(path: Path, table: pa.Table) -> str:
@@ -231,8 +247,8 @@ def build_table(
     }
     for name, scores in estimates.items():
         columns[f"{name}_label"] = names(spread(scores.prediction.astype(np.int32)))
-        for column, field in _SCORE_COLUMNS.items():
-            columns[f"{name}_{column}"] = spread(getattr(scores, field))
+        for column, attribute in _SCORE_COLUMNS.items():
+            columns[f"{name}_{column}"] = spread(getattr(scores, attribute))
     return pa.table({**columns, "status": samples["status"], "reason": samples["reason"]})
 
 

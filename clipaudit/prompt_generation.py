@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipaudit.errors import ModelError, PromptError, UsageError
+from clipaudit.files import check_output
 from clipaudit.language_models import LanguageModel, Message, NoAnswerError
 from clipaudit.prompt_answers import parse_features
 from clipaudit.prompt_check import MAX_FEATURES, MIN_FEATURES
@@ -116,6 +117,7 @@ def generate_prompts(
         SourceError, UsageError: the source cannot be read, or `n_features` is out of range.
     """
     _refuse_count(n_features)
+    check_output(out, [source])
     text, prompts, wanted = _plan(source, out, options)
     write_prompts(out, text, prompts)
     names, todo = [entry.name for entry in wanted], [entry for entry in wanted if not entry.features]

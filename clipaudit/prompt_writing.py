@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipaudit.errors import PromptError
-from clipaudit.files import write_atomically
+from clipaudit.files import check_output, write_atomically
 from clipaudit.prompts import PromptClass, PromptSet, parse_prompts, readable_name
 from clipaudit.samples import SourceOptions, open_source
 from clipaudit.spelling import normalise
@@ -61,6 +61,7 @@ def new_prompts(source: str | Path, out: Path, options: SourceOptions | None = N
         PromptError: the file exists already, or a class name cannot be written down.
         SourceError, UsageError: as `source_classes`.
     """
+    check_output(out, [source])
     if out.exists():
         raise PromptError(f"{out} exists already and is not overwritten. Remove it, or name another file with --out.")
     text, prompts = with_labels(*empty_file(source, out), source_classes(source, options))

@@ -6,7 +6,8 @@ import re
 import reprlib
 
 # What a spreadsheet takes for a formula, and what `escape_formula` has made of such a text.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+FORMULA = r"'*[=+\-@\t\r]"
+_FORMULA = re.compile(FORMULA)
 
 
 def printable(text: str) -> str:

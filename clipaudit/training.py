@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clipaudit.encoders import choose_device
 from clipaudit.errors import ClipAuditError
+from clipaudit.files import check_folder
 from clipaudit.index import CleanIndex, read_index
 from clipaudit.mixfix import data as data_of
 from clipaudit.mixfix.engine import Engine
@@ -68,6 +69,7 @@ def train(
         RunError: the folder holds another run, or a loss is not finite; the weights of the last epoch are kept.
         ModelError, UsageError: see their messages.
     """
+    check_folder(out, new=False)
     config, report = config or TrainConfig(), progress or (lambda _: None)
     report(TrainProgress("reading", epochs=config.epochs))
     index = index if isinstance(index, CleanIndex) else read_index(index)

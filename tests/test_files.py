@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clipaudit.errors import ClipAuditError, UsageError
-from clipaudit.files import check_new_folder, check_output, new_folder, temporary, write_atomically
+from clipaudit.files import check_folder, check_output, new_folder, temporary, write_atomically
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_only_regular_files_are_replaced(kind: str, linked: bool, tmp_path: Path
 @pytest.mark.parametrize("name", ["", ".", "/", "..", "a/..", "n" * 256, "ä" * 128, "nul\0byte", "\ud800"])
 def test_names_that_no_file_can_have(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for attempt in (check_output, check_new_folder, lambda path: write_atomically(Path(path), b"new")):
+    for attempt in (check_output, check_folder, lambda path: write_atomically(Path(path), b"new")):
         with pytest.raises(UsageError):
             attempt(name)
     assert list(tmp_path.iterdir()) == []
@@ -77,7 +77,7 @@ def test_places_that_no_file_can_have(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="too long"):
         check_output(tmp_path / "/".join(["n" * 250] * 20) / "x")
     with pytest.raises(ClipAuditError, match="exists already"):
-        check_new_folder(tmp_path / "file")
+        check_folder(tmp_path / "file")
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/sys").is_dir(), reason="root may write everywhere here")
@@ -85,7 +85,7 @@ def test_folders_that_may_not_be_written(tmp_path: Path) -> None:
     closed = Path("/proc/sys") if os.geteuid() == 0 else tmp_path / "closed"
     if os.geteuid():
         closed.mkdir(mode=0o500)
-    for attempt in (check_output, check_new_folder, lambda path: write_atomically(path, b"new")):
+    for attempt in (check_output, check_folder, lambda path: write_atomically(path, b"new")):
         with pytest.raises(ClipAuditError, match="written"):
             attempt(closed / "x")
 
@@ -153,7 +153,7 @@ def test_outputs_stay_out_of_caches_and_off_the_files_of_runs(tmp_path: Path) ->
     (run / "run.json").write_text("{}")
     (tmp_path / "link").symlink_to(cache / "parts")
     for name in ("cache/cache.json", "cache/x.parquet", "cache/parts/x", "cache/deep/x", "link/x"):
-        for check in (check_output, check_new_folder):
+        for check in (check_output, check_folder):
             with pytest.raises(ClipAuditError, match=r"embeddings cache|exists"):
                 check(tmp_path / name)
     for name in ("run.json", "best.safetensors", "labels.parquet", "README.md"):

@@ -28,9 +28,11 @@ def apply(
 
     A human's word beats every selector. What was there before stays in the columns reviewed and label_given.
     """
+    from clipaudit.files import check_output
     from clipaudit.index import read_index
     from clipaudit.review import apply_marks
 
+    check_output(out, [index, marks])
     reviewed, summary = apply_marks(read_index(index), marks)
     reviewed.write(out)
     _show(reviewed, summary, marks, out)

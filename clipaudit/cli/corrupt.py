@@ -48,8 +48,10 @@ def corrupt(
     from clipaudit.cli.console import print_line, safe
     from clipaudit.corruption import corrupt as run
     from clipaudit.corruption import read_map
+    from clipaudit.files import check_output
     from clipaudit.samples import SourceOptions, read_names
 
+    check_output(out, [map_file, names])
     result = run(
         source,
         out,

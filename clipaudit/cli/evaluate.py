@@ -29,15 +29,18 @@ def evaluate(
 
     from clipaudit.cli.console import show_evaluation
     from clipaudit.evaluation import evaluate as run
-    from clipaudit.files import write_atomically
+    from clipaudit.files import check_output, write_atomically
     from clipaudit.index import read_index
     from clipaudit.samples import read_names
 
+    if json and json != Path("-"):
+        check_output(json, [index, truth, names])
     evaluation = run(read_index(index), truth, names=read_names(names) if names else None)
-    content = json_module.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False) + "\n"
     if json == Path("-"):
-        typer.echo(content, nl=False)
+        # In ASCII: a terminal, or a pipe of another encoding, gets no character that it would misunderstand.
+        typer.echo(json_module.dumps(evaluation.to_dict(), indent=2))
         return
     if json:
+        content = json_module.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False) + "\n"
         write_atomically(json, content.encode())
     show_evaluation(evaluation)

@@ -27,10 +27,11 @@ def predict(
     import pyarrow.parquet as pq
 
     from clipaudit.cli.console import print_line, safe, stages
-    from clipaudit.files import write_atomically
+    from clipaudit.files import check_images, check_output, write_atomically
     from clipaudit.prediction import predict as apply
     from clipaudit.samples import SourceOptions, read_names
 
+    check_output(out, [source, names])
     with stages() as show:
         table = apply(
             run,
@@ -42,6 +43,7 @@ def predict(
             workers=workers,
             progress=lambda done: show(f"{done:,} images"),
         )
+    check_images(out, table["id"].to_pylist(), source if source.is_dir() else source.parent)
     write_atomically(out, lambda beside: pq.write_table(table, beside, compression="zstd"))
     n_unreadable = table.num_rows - (pc.sum(pc.equal(table["status"], "ok")).as_py() or 0)
     print_line(f"[bold]{table.num_rows:,} images[/bold] from {safe(source)}")

@@ -47,18 +47,21 @@ def report(
 ) -> None:
     """Show an audit as one HTML file with pictures, to look at, mail and mark: clipaudit report clean.parquet"""
     from clipaudit.cli.console import print_line, safe, stages
+    from clipaudit.files import check_output
     from clipaudit.index import read_index
 
+    page = out or (None if figure else index.with_name("report.html"))
+    if page:
+        check_output(page, [index, truth, figure])
     audited = read_index(index)
     if figure:
         from clipaudit.report.figure import write_figure
 
         write_figure(audited, figure, truth=truth)
         print_line(f"Written: {safe(figure)}")
-    if out or not figure:
+    if page:
         from clipaudit.report import write_report
 
-        page = out or index.with_name("report.html")
         with stages() as progress:
             summary = write_report(
                 audited, page, truth=truth, top=top, theme=theme.value, images=images, progress=progress

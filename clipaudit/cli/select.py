@@ -29,6 +29,13 @@ def select(
             show_default=False,
         ),
     ] = None,
+    raw_csv: Annotated[
+        bool,
+        typer.Option(
+            "--raw-csv",
+            help="Export .csv without the apostrophe that keeps a spreadsheet from running a name as a formula.",
+        ),
+    ] = False,
     from_index: Annotated[
         Path | None,
         typer.Option(
@@ -212,6 +219,8 @@ def select(
     from clipaudit.selection import find_cache, reselect, reviewed_threshold
     from clipaudit.selection import select as run
 
+    exports = export or []
+    _check_places(out, exports, [from_index, labels, names, prompts], raw_csv)
     changes = {
         "temperature": _parse_number("--temperature", temperature, "model"),
         "induced": induced,
@@ -257,9 +266,26 @@ def select(
                 progress=report,
             )
     index.write(out)
-    for path in export or []:
-        write_export(index, path)
-    show_index(index, [out, *(export or [])])
+    notes = [note for place in exports for note in write_export(index, place, raw=raw_csv and _is_csv(place))]
+    show_index(index, [out, *exports])
+    for note in notes:
+        print_line(f"[yellow]note[/yellow] {safe(note)}")
+
+
+def _check_places(out: Path, exports: list[Path], inputs: list[Path | str | None], raw_csv: bool) -> None:
+    """Refuse what cannot be written, before the audit."""
+    from clipaudit.exports import check_export
+    from clipaudit.files import check_output
+
+    check_output(out, inputs)
+    for number, place in enumerate(exports):
+        check_export(place, [*inputs, out, *exports[:number]])
+    if raw_csv and not any(map(_is_csv, exports)):
+        raise UsageError("--raw-csv is about --export FILE.csv, which is not asked for.")
+
+
+def _is_csv(place: Path) -> bool:
+    return place.suffix.lower() == ".csv"
 
 
 def _parse_number(option: str, text: str | None, word: str) -> float | str | None:

@@ -16,6 +16,7 @@ from clipaudit.files import write_atomically
 from clipaudit.index import CleanIndex
 from clipaudit.report.columns import Columns, read_columns, read_truth
 from clipaudit.report.wording import INDUCED_IN_WORDS
+from clipaudit.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +85,7 @@ def write_figure(index: CleanIndex, out: str | Path, *, truth: str | Path | None
         truth: True labels, `FILE[:COLUMN]`: the histograms then tell right labels from wrong ones.
 
     Raises:
-        UsageError: another ending, or matplotlib is not installed.
+        UsageError: another ending, a file that is needed or no file at all, or matplotlib is not installed.
         SourceError: the truth does not fit, or there is no readable sample.
     """
     out = Path(out)
@@ -96,6 +97,7 @@ def write_figure(index: CleanIndex, out: str | Path, *, truth: str | Path | None
         from matplotlib.figure import Figure
     except ImportError:
         raise UsageError("figures need matplotlib: pip install 'clipaudit[figure]'") from None
+    index.check_output(out, [index.file, truth])
     audit = _read(index, truth)
     buffer = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -207,6 +209,6 @@ def _write_numbers(axes: Axes, counts: NDArray[np.int64]) -> None:
 
 
 def _short(name: str) -> str:
-    """A class name on one line, without control characters."""
-    plain = "".join(character if character.isprintable() else " " for character in name)
+    """A class name on one line, with escapes for control and direction characters."""
+    plain = printable(name)
     return plain if len(plain) <= _NAME_LENGTH else f"{plain[: _NAME_LENGTH - 1]}…"

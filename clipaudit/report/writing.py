@@ -70,13 +70,14 @@ def write_report(
 
     Raises:
         SourceError: the truth does not cover the samples.
-        UsageError: `top` is negative, or the theme is unknown.
+        UsageError: `top` is negative, the theme is unknown, or `out` is a file that is needed or no file at all.
         ClipAuditError: the file cannot be written.
     """
     if top < 0:
         raise UsageError(f"the number of samples to show must not be negative, but is {top}.")
     if theme not in get_args(Theme):
         raise UsageError(f"unknown theme {theme!r}. Choose {', '.join(get_args(Theme))}.")
+    index.check_output(out, [index.file, truth])
     report = progress or (lambda _: None)
     report("counting")
     columns = read_columns(index)
