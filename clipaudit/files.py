@@ -21,6 +21,7 @@ NAME_BYTES = 255
 _DAY = 24 * 60 * 60
 # What a run folder holds of its own (besides *.safetensors): a report or predictions may lie beside it.
 _RUN_FILES = frozenset({"run.json", "metrics.jsonl", "curve.svg", "labels.parquet", "README.md"})
+_CHUNK = 1 << 24
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -30,15 +31,16 @@ _KINDS = {
 }
 
 
-def irregular(path: Path) -> str | None:
+def irregular(path: Path, status: os.stat_result | None = None) -> str | None:
     """What a path leads to in words ("a device"), if it is there and no regular file; links are followed.
 
-    Opening such a path may hang for ever (a named pipe) or never end (`/dev/zero`), so ask first.
+    Opening such a path may hang for ever (a named pipe) or never end (`/dev/zero`), so ask first. Who knows the path's
+    status already saves a look at the disk.
 
     Raises:
         OSError: nothing is there, or it cannot be looked at.
     """
-    mode = path.stat().st_mode
+    mode = (status or path.stat()).st_mode
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
@@ -66,12 +68,25 @@ def read_bounded(path: Path, limit: int, fault: type[ClipAuditError]) -> bytes:
     """The bytes of a regular file of at most `limit` bytes; errors as `require_file`, and for a larger one."""
     require_file(path, fault)
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        data = read_at_most(path, limit)
     except OSError as error:
         raise fault(f"{path} cannot be read: {error.strerror or error}.") from None
     if len(data) > limit:
         raise fault(f"{path} is larger than {limit:,} bytes, the most that clipaudit reads of such a file.")
+    return data
+
+
+def read_at_most(path: Path, limit: int) -> bytes:
+    """The bytes of a file up to `limit` and one more, by which a larger file is known. Its size may lie.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        # Asking for `limit` bytes at once would reserve the memory for them.
+        data = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
+        while len(data) <= limit and (more := file.read(min(_CHUNK, limit + 1 - len(data)))):
+            data += more
     return data
 
 

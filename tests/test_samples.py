@@ -51,7 +51,7 @@ def test_folders_nest_and_other_files_are_counted(tmp_path: Path) -> None:
     (tmp_path / "dog" / "loop").symlink_to(tmp_path / "dog")
     source = open_source(tmp_path)
     assert [sample.id for sample in source.samples()] == ["cat/b.png", "cat/deep/er/a.PNG", "dog/c.png"]
-    assert len(source.notes()) == 2
+    assert len(source.notes()) == 3
     assert "1 file(s) with the ending '.txt' passed over" in source.notes()
 
 

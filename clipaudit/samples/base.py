@@ -14,12 +14,17 @@ from typing import Protocol
 import numpy as np
 
 from clipaudit.errors import ImageError, SourceError
+from clipaudit.files import irregular, read_at_most
 from clipaudit.samples.values import is_missing, text_of
 from clipaudit.spelling import Spellings, tidy
 from clipaudit.text import excerpt, unescape_formula
 
 # A larger file is no photograph; reading it would only exhaust the memory.
 MAX_FILE_BYTES = 1 << 30
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx"}
+    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+)
 _INDEX = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -55,7 +60,7 @@ class SourceOptions:
     Attributes:
         path_column: Column of a manifest with the paths; None recognises the usual names.
         label_column: Column with the labels; None recognises the usual names.
-        image_column: Column of a Parquet data set with the image bytes; None takes the first that holds any.
+        image_column: Column of a Parquet data set with the image bytes; None recognises the usual names and images.
         names: Class names by class index, for labels that are indices. Their order is the order of the classes.
     """
 
@@ -83,6 +88,10 @@ class Source(Protocol):
         """The bytes of one image; safe to call from several threads. Raises ImageError."""
         ...
 
+    def decided(self) -> dict[str, str]:
+        """What was decided about the source by looking at it ("labels": "column 'label'"), in words for the user."""
+        ...
+
     def notes(self) -> list[str]:
         """What the last `samples()` passed over, in words for the user."""
         ...
@@ -97,20 +106,28 @@ def stat_sample(root: Path, sample_id: str, label: str) -> Sample:
         return FaultySample(printable, label, -1, -1, "the file name is not valid UTF-8: rename the file")
     try:
         status = (root / sample_id).stat()
+        if kind := irregular(root / sample_id, status):
+            return FaultySample(sample_id, label, -1, -1, f"the path leads to {kind}, not to a file")
     except OSError as error:
         return FaultySample(sample_id, label, -1, -1, f"cannot be opened: {error.strerror}")
-    return Sample(sample_id, label, status.st_size, status.st_mtime_ns)
+    return Sample(sample_id, label, status.st_size, modified(status))
+
+
+def modified(status: os.stat_result) -> int:
+    """The time of a file's last change in nanoseconds, within the 64 bits (years 1678 to 2262) that a cache holds."""
+    return max(-(1 << 63), min(status.st_mtime_ns, (1 << 63) - 1))
 
 
 def read_file(path: Path) -> bytes:
     """The bytes of an image file; ImageError where it cannot be read, is empty or is too large to be an image."""
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ImageError(f"the file has {size:,} bytes, over the limit of {MAX_FILE_BYTES:,} for one image")
-        data = path.read_bytes()
+        if kind := irregular(path):
+            raise ImageError(f"the path leads to {kind}, not to a file")
+        data = read_at_most(path, MAX_FILE_BYTES)
     except OSError as error:
         raise ImageError(f"cannot be opened: {error.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"the file has over {MAX_FILE_BYTES:,} bytes, the limit for one image")
     if not data:
         raise ImageError("the file is empty")
     return data

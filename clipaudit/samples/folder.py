@@ -3,76 +3,188 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clipaudit.errors import SourceError
-from clipaudit.samples.base import Sample, SourceOptions, label_name, read_file, stat_sample
+from clipaudit.samples.base import IMAGE_SUFFIXES, Sample, SourceOptions, label_name, read_file, stat_sample
+from clipaudit.samples.layout import TopFolder, judge_classes
+from clipaudit.samples.outputs import own_folder
+from clipaudit.samples.tables import TABLE_SUFFIXES
+from clipaudit.spelling import tidy
 
-IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx"}
-    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+# What operating systems and network storage leave between the files; they often hold small copies of the images.
+_SYSTEM_NAMES = frozenset(
+    {"@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "$recycle.bin"}
+    | {"lost+found", "system volume information", "network trash folder", "temporary items"}
+    | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 )
+
+Entry = os.DirEntry[str]
 
 
 class FolderSource:
     """Every image below ROOT/CLASS/ has the label CLASS. Hidden files are passed over; other endings are counted."""
 
-    def __init__(self, path: Path, options: SourceOptions) -> None:
+    def __init__(self, path: Path, options: SourceOptions, notes: Sequence[str] = ()) -> None:
         self.location = self.root = path.resolve()
         self.class_names: Sequence[str] | None = options.names
         self._names = options.names
-        self._ignored: Counter[str] = Counter()
-        if not any(child.is_dir() and not child.name.startswith(".") for child in self.root.iterdir()):
-            raise SourceError(
-                f"{path} has no class folders. Put the images of each class into a subfolder named after the class"
-                " (photos/cat/1.jpg), or name a manifest with a path and a label column instead."
-            )
+        self._walk = Walk(self.root)
+        self._spellings: defaultdict[str, list[str]] = defaultdict(list)
+        self._found_before = [*notes, *judge_classes(path, top_folders(self.root))]
 
     def samples(self) -> Iterator[Sample]:
         """All images, folders and files in order of their names."""
-        self._ignored.clear()
+        self._walk = Walk(self.root)
+        self._spellings.clear()
         known = frozenset(self._names or ())
         found = False
-        for entry in _sorted_entries(self.root):
-            if not entry.is_dir():
-                self._ignored["directly in the folder, without a class"] += 1
-                continue
-            label = label_name(entry.name, self._names, known, f"{self.location}, folder {entry.name!r}")
-            for path in self._walk(Path(entry.path), (os.path.realpath(entry.path),)):
+        for entry in self._walk.class_folders():
+            label = label_name(tidy(entry.name), self._names, known, f"{self.location}, folder {entry.name!r}")
+            self._spellings[label].append(ascii(entry.name))
+            for path in self._walk.images(entry):
                 found = True
                 yield stat_sample(self.root, path, label)
         if not found:
-            endings = " ".join(sorted(IMAGE_SUFFIXES))
-            raise SourceError(
-                f"{self.location} has class folders but no images in them (endings looked for: {endings})."
-            )
-
-    def _walk(self, folder: Path, ancestors: tuple[str, ...]) -> Iterator[str]:
-        for entry in _sorted_entries(folder):
-            if entry.is_dir():
-                target = os.path.realpath(entry.path)
-                # A link back to a folder that we are inside of would never end.
-                if target not in ancestors:
-                    yield from self._walk(Path(entry.path), (*ancestors, target))
-            elif (suffix := Path(entry.name).suffix.lower()) in IMAGE_SUFFIXES:
-                yield Path(entry.path).relative_to(self.root).as_posix()
-            else:
-                self._ignored[f"with the ending {suffix!r}" if suffix else "without an ending"] += 1
+            raise SourceError(no_images(self.location))
 
     def read(self, sample_id: str) -> bytes:
         """The bytes of the image file."""
         return read_file(self.root / sample_id)
 
+    def decided(self) -> dict[str, str]:
+        """That the folders are the classes."""
+        return {"source": f"class folders in {self.location}"}
+
     def notes(self) -> list[str]:
-        """How many files were passed over, and why."""
-        return [f"{count:,} file(s) {why} passed over" for why, count in sorted(self._ignored.items())]
+        """How many files were passed over, and why; which folders are one class."""
+        counts = [f"{count:,} {what} passed over" for what, count in sorted(self._walk.passed_over.items())]
+        several = (folders for folders in self._spellings.values() if len(folders) > 1)
+        merged = [f"the folders {' and '.join(folders)} are one class" for folders in several]
+        return [*self._found_before, *counts, *merged]
 
 
-def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+class Walk:
+    """Visits every folder below a root once, whatever links lead to it; counts what it passes over."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._linked: set[tuple[int, int]] = set()
+        self.passed_over: Counter[str] = Counter()
+
+    def class_folders(self) -> Iterator[Entry]:
+        """The folders in the root that are not hidden, made by a system or by clipaudit.
+
+        Raises:
+            SourceError: the root cannot be listed, or a folder's name is not UTF-8.
+        """
+        for entry in self.entries(self._root):
+            if not is_folder(entry):
+                if Path(entry.name).suffix.lower() not in TABLE_SUFFIXES:
+                    self.passed_over["file(s) directly in the folder, without a class,"] += 1
+            elif kind := own_folder(Path(entry.path)):
+                self.passed_over[f"folder(s) named {entry.name!r} ({kind})"] += 1
+            elif not utf8(entry.name):
+                shown = entry.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+                raise SourceError(f"{self._root} has a folder whose name is not valid UTF-8: {shown}. Rename it.")
+            elif not entry.is_symlink() or not self._read_elsewhere(entry):
+                yield entry
+
+    def images(self, folder: Entry) -> Iterator[str]:
+        """Paths of the images below a folder, relative to the root with `/`, in order of their names."""
+        # Iterative, as folders may be nested deeper than calls may.
+        waiting = [(folder, False)]
+        while waiting:
+            entry, linked = waiting.pop()
+            if is_folder(entry):
+                linked = linked or entry.is_symlink()
+                if self.enters(entry, linked=linked):
+                    waiting.extend((child, linked) for child in reversed(self.entries(Path(entry.path))))
+            elif (suffix := Path(entry.name).suffix.lower()) in IMAGE_SUFFIXES:
+                yield Path(entry.path).relative_to(self._root).as_posix()
+            else:
+                self.passed_over[f"file(s) with the ending {suffix!r}" if suffix else "file(s) without an ending"] += 1
+
+    def enters(self, entry: Entry, *, linked: bool) -> bool:
+        """Whether a folder has to be read where it stands; `linked` says that a link led to it."""
+        if not linked:
+            return True
+        if entry.is_symlink() and self._read_elsewhere(entry):
+            return False
+        try:
+            status = entry.stat()
+        except OSError:
+            return True  # Whoever lists it will say why that cannot be.
+        identity = status.st_dev, status.st_ino
+        if identity in self._linked:
+            self.passed_over["link(s) to a folder that another link leads to,"] += 1
+            return False
+        self._linked.add(identity)
+        return True
+
+    def _read_elsewhere(self, link: Entry) -> bool:
+        """Whether a link leads to a folder that is read in its own place, or back above the root."""
+        target, root = Path(os.path.realpath(link.path)), Path(os.path.realpath(self._root))
+        inside = target.is_relative_to(root) and not any(map(_is_skipped, target.relative_to(root).parts))
+        if inside or root.is_relative_to(target):
+            self.passed_over["link(s) to a folder that is read in its own place"] += 1
+            return True
+        return False
+
+    def entries(self, folder: Path) -> list[Entry]:
+        """What is in a folder, in order of the names, without hidden files and those of a system.
+
+        Raises:
+            SourceError: it cannot be listed.
+        """
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            raise SourceError(f"{folder} cannot be listed: {error.strerror}. Check its permissions.") from None
+        for entry in entries:
+            if entry.name.lower() in _SYSTEM_NAMES:
+                self.passed_over[f"file(s) or folder(s) of the system named {entry.name!r}"] += 1
+        return [entry for entry in entries if not _is_skipped(entry.name)]
+
+
+def top_folders(root: Path) -> list[TopFolder]:
+    """The class folders in `root` that hold images, with the folders directly in them."""
+    tops = []
+    for entry in Walk(root).class_folders():
+        walk = Walk(root)
+        if next(walk.images(entry), None) is None:
+            continue
+        inside = walk.entries(Path(entry.path))
+        folders = [child.name for child in inside if is_folder(child) and not child.is_symlink()]
+        has_images = any(Path(child.name).suffix.lower() in IMAGE_SUFFIXES for child in inside if not is_folder(child))
+        tops.append(TopFolder(entry.name, folders, has_images))
+    return tops
+
+
+def no_images(folder: Path) -> str:
+    """What to say of a folder in which no image was found."""
+    return f"{folder} has class folders but no images in them (endings looked for: {' '.join(sorted(IMAGE_SUFFIXES))})."
+
+
+def is_folder(entry: Entry) -> bool:
+    """Whether an entry is a folder or leads to one; a link that leads nowhere or to itself does not."""
     try:
-        with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        raise SourceError(f"{folder} cannot be listed: {error.strerror}. Check its permissions.") from None
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def utf8(name: str) -> bool:
+    """Whether a name from the file system is UTF-8; Python hides other bytes in it as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_skipped(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES

@@ -3,127 +3,140 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-from clipaudit.errors import ImageError, SourceError
-from clipaudit.samples.base import Sample, SourceOptions, label_name
+from clipaudit.errors import SourceError
+from clipaudit.samples.base import Sample, SourceOptions, label_name, modified
+from clipaudit.samples.image_column import ImageColumn, bytes_columns, image_column
 from clipaudit.samples.tables import LABEL_COLUMNS, open_parquet, pick_column, table_rows
+from clipaudit.spelling import tidy
 
-# Decoding threads work on neighbouring rows, so that two row groups at a time are enough.
-CACHED_ROW_GROUPS = 2
+FILES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class _File:
+    """One of the files: its images, and what its label numbers mean where it says so itself."""
+
+    path: Path
+    images: ImageColumn
+    label_names: Sequence[str] | None
 
 
 class ParquetSource:
     """One image a row; its id is `file.parquet#row`. Several files follow each other in order of their names."""
 
-    def __init__(self, files: Sequence[Path], options: SourceOptions) -> None:
-        self.location = files[0].resolve() if len(files) == 1 else files[0].resolve().parent
+    def __init__(
+        self, files: Sequence[Path], options: SourceOptions, *, location: Path | None = None, notes: Sequence[str] = ()
+    ) -> None:
         self.root = files[0].resolve().parent
+        self.location = location or (files[0].resolve() if len(files) == 1 else self.root)
         column = image_column(files[0], options)
         if column is None:
             raise SourceError(f"{files[0]} has no column of image bytes.")
-        self.image_column = column
-        self._files = {file.name: file for file in files}
-        columns = open_parquet(files[0]).schema_arrow.names
-        self._label_column = pick_column(files[0], columns, options.label_column, LABEL_COLUMNS, "label")
-        self.class_names: Sequence[str] | None = options.names or _hub_class_names(files[0], self._label_column)
-        self._images = {name: ImageColumn(file, column) for name, file in self._files.items()}
+        self.image_column, self._notes = column, notes
+        names = open_parquet(files[0]).schema_arrow.names
+        self._label_column = pick_column(files[0], names, options.label_column, LABEL_COLUMNS, "label")
+        self._files = {file.name: self._open(file, files[0]) for file in files}
+        self._say_which_names(options)
+        self._given = options.names
+        self.class_names: Sequence[str] | None = options.names or self._declared_names()
+
+    def _open(self, path: Path, first: Path) -> _File:
+        """One file; SourceError where it lacks a column that the first file has."""
+        schema = open_parquet(path).schema_arrow
+        for column, role, there in (
+            (self.image_column, "images", bytes_columns(schema)),
+            (self._label_column, "labels", schema.names),
+        ):
+            if there.count(column) != 1:
+                raise SourceError(
+                    f"{path} has not one column {column!r} of {role}, as {first.name} has. Its columns:"
+                    f" {', '.join(schema.names)}. Rename the column, or embed the files one by one."
+                )
+        return _File(path, ImageColumn(path, self.image_column), _hub_class_names(path, schema, self._label_column))
+
+    def _say_which_names(self, options: SourceOptions) -> None:
+        """Refuse files whose label numbers cannot mean the same classes."""
+        import pyarrow as pa
+
+        named = {tuple(file.label_names): file for file in self._files.values() if file.label_names is not None}
+        for file in self._files.values():
+            kind = open_parquet(file.path).schema_arrow.field(self._label_column).type
+            if named and file.label_names is None and pa.types.is_integer(kind) and options.names is None:
+                other = next(iter(named.values())).path.name
+                raise SourceError(
+                    f"{file.path} does not say what the numbers in its column {self._label_column!r} mean, as {other}"
+                    " does. Name the classes in their order with --names."
+                )
+        if len(named) > 1 and options.names is not None:
+            raise SourceError(
+                f"{' and '.join(file.path.name for file in list(named.values())[:2])} number their classes differently,"
+                " so --names cannot be right for both. Leave it away: the files name their classes themselves."
+            )
+
+    def _declared_names(self) -> list[str] | None:
+        """The classes of all files, in the first one's order, if each file says what its labels mean."""
+        every = [file.label_names for file in self._files.values()]
+        if any(names is None for names in every):
+            return None
+        return list(dict.fromkeys(name for names in every for name in names or ()))
 
     def samples(self) -> Iterator[Sample]:
         """All rows, file by file."""
-        known, found = frozenset(self.class_names or ()), False
+        found = False
         for name, file in self._files.items():
-            status = file.stat()
-            for number, (where, row) in enumerate(table_rows(file, (self._label_column,))):
-                label = label_name(row[self._label_column], self.class_names, known, where)
+            names = self._given or file.label_names
+            known = frozenset(names or ())
+            try:
+                status = file.path.stat()
+            except OSError as error:
+                raise SourceError(f"{file.path} cannot be opened: {error.strerror}.") from None
+            for number, (where, row) in enumerate(table_rows(file.path, (self._label_column,))):
+                label = label_name(row[self._label_column], names, known, where)
                 found = True
-                yield Sample(f"{name}#{number}", label, status.st_size, status.st_mtime_ns)
+                yield Sample(f"{name}#{number}", label, status.st_size, modified(status))
         if not found:
             raise SourceError(f"{self.location} has no rows.")
 
     def read(self, sample_id: str) -> bytes:
         """The bytes of the image in one row."""
         name, _, row = sample_id.rpartition("#")
-        return self._images[name].read(int(row))
+        return self._files[name].images.read(int(row))
+
+    def decided(self) -> dict[str, str]:
+        """Which files and columns are read."""
+        shown = ", ".join(list(self._files)[:FILES_SHOWN]) + (", ..." if len(self._files) > FILES_SHOWN else "")
+        named = self._given is None and any(file.label_names for file in self._files.values())
+        return {
+            "source": f"{len(self._files):,} Parquet file(s) with images in {self.root}: {shown}",
+            "images": f"column {self.image_column!r}",
+            "labels": f"column {self._label_column!r}"
+            + (", with class names from the file's metadata" if named else ""),
+        }
 
     def notes(self) -> list[str]:
-        """Nothing is passed over."""
-        return []
+        """Which other files were passed over."""
+        return list(self._notes)
 
 
-class ImageColumn:
-    """Random access to the images of one file, a row group at a time."""
-
-    def __init__(self, file: Path, column: str) -> None:
-        self._file, self._column = file, column
-        self._lock = Lock()
-        self._parquet: Any = None
-        self._starts: list[int] = []
-        self._groups: OrderedDict[int, Any] = OrderedDict()
-
-    def read(self, row: int) -> bytes:
-        """The bytes in one row; safe to call from several threads. Raises ImageError."""
-        with self._lock:
-            group = self._row_group(row)
-            value = group[0][row - group[1]].as_py()
-        data = value.get("bytes") if isinstance(value, dict) else value
-        if not data:
-            raise ImageError("the row holds no image bytes")
-        return bytes(data)
-
-    def _row_group(self, row: int) -> Any:
-        if self._parquet is None:
-            self._parquet = open_parquet(self._file)
-            sizes = [self._parquet.metadata.row_group(i).num_rows for i in range(self._parquet.num_row_groups)]
-            self._starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        number = bisect_right(self._starts, row) - 1
-        if number not in self._groups:
-            try:
-                column = self._parquet.read_row_group(number, columns=[self._column])[self._column]
-            except Exception as error:
-                raise ImageError(f"row group {number} of {self._file.name} is damaged: {error}") from None
-            self._groups[number] = (column, self._starts[number])
-            if len(self._groups) > CACHED_ROW_GROUPS:
-                self._groups.popitem(last=False)
-        self._groups.move_to_end(number)
-        return self._groups[number]
-
-
-def image_column(path: Path, options: SourceOptions) -> str | None:
-    """The column of a Parquet file that holds image bytes (binary or `{bytes, path}`), or None.
+def _hub_class_names(path: Path, schema: Any, label_column: str) -> list[str] | None:
+    """The class names that the Hugging Face Hub writes into a file's schema beside integer labels.
 
     Raises:
-        SourceError: the file is no Parquet, or the column named in the options holds no bytes.
+        SourceError: one of them cannot be written down.
     """
-    import pyarrow as pa
-
-    def holds_bytes(kind: Any) -> bool:
-        if pa.types.is_struct(kind):
-            return any(field.name == "bytes" and holds_bytes(field.type) for field in kind)
-        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-    schema = open_parquet(path).schema_arrow
-    fitting = [field.name for field in schema if holds_bytes(field.type)]
-    wanted = options.image_column
-    if wanted is None:
-        return fitting[0] if fitting else None
-    if wanted not in fitting:
-        raise SourceError(
-            f"{path} has no column {wanted!r} of image bytes. Columns with bytes: {', '.join(fitting) or 'none'}."
-        )
-    return wanted
-
-
-def _hub_class_names(path: Path, label_column: str) -> list[str] | None:
-    """The class names that the Hugging Face Hub writes into a file's schema beside integer labels."""
-    metadata = open_parquet(path).schema_arrow.metadata or {}
     try:
-        feature = json.loads(metadata[b"huggingface"])["info"]["features"][label_column]
-        return [str(name) for name in feature["names"]]
-    except (KeyError, TypeError, ValueError):
+        names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label_column]["names"]
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        raise SourceError(f"{path}: a class name in its metadata is not valid UTF-8. Write the file again.") from None
+    return [tidy(name) for name in names]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clipaudit.errors import ImageError, SourceError
 from clipaudit.samples.base import read_file
-from clipaudit.samples.parquet import ImageColumn
+from clipaudit.samples.image_column import ImageColumn
 
 
 class ImageReader:
