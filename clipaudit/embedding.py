@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
 from clipaudit.embeddings import CacheInfo, EmbeddingsCache, Fingerprint, UnusableCacheError, split_into_parts
 from clipaudit.encoders import Encoder, EncoderOptions, load_encoder
-from clipaudit.errors import CacheError, UsageError
+from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.pipeline import EmbedProgress, Pipeline, Progress
+from clipaudit.plausibility import class_warnings
 from clipaudit.samples import ParquetSource, Source, SourceOptions, open_source
 
 CACHE_HOME = Path(".clipaudit")
 LISTED_UNREADABLE = 10
+CLASSES_SHOWN = 5
+EXAMPLES = 3
+# A source that changes while it is embedded is looked at again, but not for ever.
+PLANS = 3
+# A run in which at least this share of the images cannot be read has failed.
+FAILED_SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class EmbedSummary:
-    """What a run did.
+    """What a run decided and did.
 
     Attributes:
         cache: The cache's folder.
@@ -34,7 +44,9 @@ class EmbedSummary:
         seconds_waiting: Of these, how long the model waited for decoded images.
         device: Where the model ran.
         precision: Of the arithmetic.
+        decided: What was decided about the source, by what it is about ("classes": "10: cat, dog, ..."), in words.
         notes: What the source passed over.
+        warnings: What is odd about the classes, as sentences.
     """
 
     cache: Path
@@ -49,7 +61,20 @@ class EmbedSummary:
     seconds_waiting: float
     device: str
     precision: str
+    decided: Mapping[str, str]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class _Work:
+    """What was done so far."""
+
+    n_embedded: int = 0
+    n_reused: int = 0
+    n_damaged_parts: int = 0
+    seconds: float = 0.0
+    seconds_waiting: float = 0.0
 
 
 def embed(
@@ -76,9 +101,9 @@ def embed(
         progress: Called with every batch.
 
     Raises:
-        SourceError: the source has no labelled images, or a bad row.
+        SourceError: the source has no labelled images, or a bad row; or nearly no image can be read.
         ModelError: the model cannot be loaded.
-        CacheError: the cache belongs to another model or source.
+        CacheError: the cache belongs to another model or source, or the source keeps changing meanwhile.
         UsageError: a shard that does not exist.
     """
     number, shards = shard
@@ -91,58 +116,117 @@ def embed(
     report(EmbedProgress("loading the model"))
     model = load_encoder(encoder)
     folder = Path(cache) if cache else default_cache(opened.location, model.fingerprint)
-    store = EmbeddingsCache(folder, _cache_info(opened, model))
-    store = store.with_plan(_plan(store, opened, report))
-    present, damaged = store.verified_parts()
-    _refuse_foreign_cache(store, present)
-    store.save()
-    for file in damaged:
-        file.unlink(missing_ok=True)
-    planned = dict(store.info.plan)
-    stale = [file for name, file in present.items() if name not in planned]
-    todo = {name: count for name, count in store.info.plan[number - 1 :: shards] if name not in present}
-
-    pipeline = Pipeline(store, opened, model, store.rows_of(stale), report)
-    if todo:
-        pipeline.run(todo, workers or _fitting_workers(model))
-
-    files = {name: file for name, file in store.part_files().items() if name in planned}
-    complete = len(files) == len(planned)
+    store, work = EmbeddingsCache(folder, _cache_info(opened, model)), _Work()
+    for _ in range(PLANS):
+        store, counts = _planned(store, opened, report)
+        share = dict(store.info.plan[number - 1 :: shards])
+        _fill(store, opened, model, share, workers or _fitting_workers(model), report, work)
+        if share.keys() <= store.part_files().keys():
+            break
+    else:
+        raise CacheError(
+            f"{opened.location} changes while it is embedded: its files were other ones at each of {PLANS} attempts."
+            " Run the same command again when nothing writes there; it goes on where it stopped."
+        )
+    every = store.part_files()
+    files = {name: every[name] for name, _ in store.info.plan if name in every}
+    complete = len(files) == len(store.info.plan)
     if complete:
-        for file in stale:
-            file.unlink(missing_ok=True)
+        for name in every.keys() - files.keys():
+            every[name].unlink(missing_ok=True)
     unreadable = store.unreadable(files.values())
+    _refuse_total_failure(store, unreadable, sum(count for name, count in store.info.plan if name in files))
     return EmbedSummary(
         cache=folder,
         n_samples=store.info.n_samples,
-        n_embedded=pipeline.n_embedded,
-        n_reused=pipeline.n_reused,
         n_unreadable=len(unreadable),
         unreadable=tuple(unreadable[:LISTED_UNREADABLE]),
-        n_damaged_parts=len(damaged),
         complete=complete,
-        seconds=pipeline.seconds,
-        seconds_waiting=pipeline.seconds_waiting,
         device=str(model.device),
         precision=model.precision,
-        notes=tuple(opened.notes()),
+        decided=store.info.decided,
+        notes=tuple(store.info.notes),
+        warnings=tuple(_warnings(counts)),
+        **asdict(work),
     )
 
 
-def _plan(store: EmbeddingsCache, source: Source, report: Progress) -> list[tuple[str, int]]:
-    plan, scanned = [], 0
+def _planned(store: EmbeddingsCache, source: Source, report: Progress) -> tuple[EmbeddingsCache, Counter[str]]:
+    """The cache with a plan of the source as it is now, and the number of samples of each class."""
+    plan, counts = [], Counter[str]()
     for part in split_into_parts(source.samples()):
         plan.append((store.part_name(part), len(part)))
-        scanned += len(part)
-        report(EmbedProgress("scanning", done=scanned))
-    return plan
+        counts.update(sample.label for sample in part)
+        report(EmbedProgress("scanning", done=counts.total()))
+    names = [*(source.class_names or sorted(counts))]
+    shown = ", ".join(names[:CLASSES_SHOWN]) + (", ..." if len(names) > CLASSES_SHOWN else "")
+    decided = source.decided() | {"classes": f"{len(names):,}: {shown}"}
+    return EmbeddingsCache(store.path, replace(store.info, plan=plan, decided=decided, notes=source.notes())), counts
+
+
+def _fill(
+    store: EmbeddingsCache,
+    source: Source,
+    model: Encoder,
+    share: Mapping[str, int],
+    workers: int,
+    report: Progress,
+    work: _Work,
+) -> None:
+    """Embed the parts of `share` that are not there yet. Those of images that changed meanwhile stay away."""
+    present, damaged = store.verified_parts()
+    _refuse_foreign_cache(store, present)
+    store.save()
+    again = store.not_opened({name: file for name, file in present.items() if name in share})
+    planned = dict(store.info.plan)
+    known = store.rows_of(file for name, file in present.items() if name not in planned or name in again)
+    for file in [*damaged, *(present[name] for name in again)]:
+        file.unlink(missing_ok=True)
+    todo = {name: count for name, count in share.items() if name not in present or name in again}
+    work.n_damaged_parts += len(damaged)
+    if todo:
+        pipeline = Pipeline(store, source, model, known, report)
+        pipeline.run(todo, workers)
+        work.n_embedded += pipeline.n_embedded
+        work.n_reused += pipeline.n_reused
+        work.seconds += pipeline.seconds
+        work.seconds_waiting += pipeline.seconds_waiting
+
+
+def _warnings(counts: Mapping[str, int]) -> list[str]:
+    if len(counts) == 1:
+        (name,) = counts
+        return [
+            f"all images have the label {name!r}, so there is no class that one could be confused with. Is the source"
+            " one folder too deep, or one too high?"
+        ]
+    return class_warnings(counts)
+
+
+def _refuse_total_failure(store: EmbeddingsCache, unreadable: Sequence[tuple[str, str]], n_samples: int) -> None:
+    """A run in which nearly no image could be read has failed; the cache keeps each row with its reason.
+
+    Raises:
+        SourceError: at least FAILED_SHARE of the images are unreadable.
+    """
+    if len(unreadable) < FAILED_SHARE * n_samples:
+        return
+    reason, count = Counter(reason for _, reason in unreadable).most_common(1)[0]
+    examples = [sample_id for sample_id, why in unreadable if why == reason][:EXAMPLES]
+    raise SourceError(
+        f"{len(unreadable):,} of {n_samples:,} images of {store.info.source} cannot be read, so there is nothing to"
+        f" audit. Reason of {count:,} of them: {reason}. For example: {', '.join(examples)}."
+        f" Every image and its reason are kept in {store.path}."
+    )
 
 
 def default_cache(location: Path, fingerprint: Fingerprint) -> Path:
     """`.clipaudit/<source>-<model>-<hash>`: one folder for each pair of source and model."""
     model = Path(fingerprint.model).name
     mark = blake2b(f"{location}\0{fingerprint.digest}".encode(), digest_size=3).hexdigest()
-    return CACHE_HOME / f"{location.stem}-{model}-{mark}"
+    # The name of a source may be a pattern; that of a folder had better be none.
+    source = re.sub(r"[*?\[\]]+", "", location.stem).strip("-_")
+    return CACHE_HOME / f"{source}-{model}-{mark}"
 
 
 def _fitting_workers(model: Encoder) -> int:

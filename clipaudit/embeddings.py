@@ -34,7 +34,7 @@ from clipaudit.cache_check import DELETE, MAX_PART, checksum, info_fault, part_c
 from clipaudit.checked import is_count, parse_json
 from clipaudit.errors import CacheError
 from clipaudit.files import read_bounded, remove_stale, write_atomically
-from clipaudit.samples.base import Sample
+from clipaudit.samples.base import NOT_OPENED, Sample
 
 FORMAT = 1
 MIN_PART, MEAN_PART = 1024, 2048
@@ -264,6 +264,18 @@ class EmbeddingsCache:
                 table = table.filter(pc.not_equal(table["status"], "ok"))
                 found.extend(zip(table["id"].to_pylist(), table["reason"].to_pylist(), strict=True))
         return found
+
+    def not_opened(self, parts: Mapping[str, Path]) -> set[str]:
+        """Names of the parts with an image that was there but could not be opened, so that it may be readable now."""
+        names = set()
+        for name, file in parts.items():
+            table = self._read_part(file, self._columns("size", "reason"))
+            if table is None:
+                continue
+            failed = pc.and_(pc.greater_equal(table["size"], 0), pc.match_substring(table["reason"], NOT_OPENED))
+            if pc.any(failed).as_py():
+                names.add(name)
+        return names
 
     def read(self) -> Embeddings:
         """The whole cache as one array, in source order.

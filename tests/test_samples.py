@@ -60,10 +60,11 @@ def test_parquet_with_images(small_images: Path, tmp_path: Path, as_struct: bool
     samples = ids_and_labels(small_images)
     data = [(small_images / name).read_bytes() for name, _ in samples]
     images = [{"bytes": content, "path": None} for content in data] if as_struct else data
+    (tmp_path / "data").mkdir()
     for number, part in enumerate((slice(0, 10), slice(10, 24))):
         table = pa.table({"image": images[part], "label": [label for _, label in samples[part]]})
-        pq.write_table(table, tmp_path / f"train-{number}.parquet", row_group_size=4)
-    source = open_source(tmp_path)
+        pq.write_table(table, tmp_path / "data" / f"train-{number}.parquet", row_group_size=4)
+    source = open_source(tmp_path / "data")
     found = list(source.samples())
     assert [sample.label for sample in found] == [label for _, label in samples]
     assert found[11].id == "train-1.parquet#1"

@@ -93,13 +93,15 @@ def stages() -> Iterator[Callable[[str], None]]:
 
 
 def show_embed_summary(summary: EmbedSummary) -> None:
-    """What `embed` did."""
+    """What `embed` decided and did."""
     rate = f", {summary.n_embedded / summary.seconds:,.0f} images/s" if summary.seconds and summary.n_embedded else ""
     kept = summary.n_samples - summary.n_embedded - summary.n_unreadable
     print_line(f"[bold]{summary.n_samples:,} images[/bold] in {safe(summary.cache)}")
+    for about, decision in summary.decided.items():
+        print_line(f"  {about:<14} {safe(decision)}")
     print_line(f"  embedded now   {summary.n_embedded:,} on {summary.device} in {summary.precision}{rate}")
     if summary.n_embedded:
-        share = summary.seconds_waiting / summary.seconds
+        share = summary.seconds_waiting / max(summary.seconds, 1e-9)
         print_line(f"  waiting        {share:.1%} of the time for decoded images (more --workers lower it)")
     if kept > 0:
         print_line(f"  kept           {kept:,} from before")
@@ -113,6 +115,8 @@ def show_embed_summary(summary: EmbedSummary) -> None:
             print_line(f"    and {summary.n_unreadable - len(summary.unreadable):,} more")
     for note in summary.notes:
         print_line(f"  [yellow]note[/yellow]           {safe(note)}")
+    for warning in summary.warnings:
+        print_line(f"  [yellow]warning[/yellow]        {safe(warning)}")
     if summary.complete:
         print_line(f"Next: clipaudit select {safe(summary.cache)} --out clean.parquet")
     else:

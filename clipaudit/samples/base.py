@@ -21,6 +21,8 @@ from clipaudit.text import excerpt, unescape_formula
 
 # A larger file is no photograph; reading it would only exhaust the memory.
 MAX_FILE_BYTES = 1 << 30
+# How the reason begins where the file, not the picture in it, is at fault: worth another try when `embed` runs again.
+NOT_OPENED = "cannot be opened"
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx"}
     | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
@@ -109,7 +111,7 @@ def stat_sample(root: Path, sample_id: str, label: str) -> Sample:
         if kind := irregular(root / sample_id, status):
             return FaultySample(sample_id, label, -1, -1, f"the path leads to {kind}, not to a file")
     except OSError as error:
-        return FaultySample(sample_id, label, -1, -1, f"cannot be opened: {error.strerror}")
+        return FaultySample(sample_id, label, -1, -1, f"{NOT_OPENED}: {error.strerror}")
     return Sample(sample_id, label, status.st_size, modified(status))
 
 
@@ -125,7 +127,7 @@ def read_file(path: Path) -> bytes:
             raise ImageError(f"the path leads to {kind}, not to a file")
         data = read_at_most(path, MAX_FILE_BYTES)
     except OSError as error:
-        raise ImageError(f"cannot be opened: {error.strerror}") from None
+        raise ImageError(f"{NOT_OPENED}: {error.strerror}") from None
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(f"the file has over {MAX_FILE_BYTES:,} bytes, the limit for one image")
     if not data:
