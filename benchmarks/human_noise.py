@@ -152,7 +152,7 @@ def run_peer(name: str, cache: Path, data: Path) -> Iterator[Row]:
     names, true, columns = label_columns(data)
     store = clipaudit.EmbeddingsCache.open(cache)
     embeddings = torch.from_numpy(store.read().vectors).float()
-    wording = class_prompts(names, find_prompts("cifar10", names))
+    wording = class_prompts(names, find_prompts("cifar10", names)[0])
     fingerprint = store.info.fingerprint
     encoder = load_encoder(clipaudit.EncoderOptions(fingerprint.model, precision=fingerprint.precision))
     prompts = torch.from_numpy(encoder.encode_texts(wording.texts))

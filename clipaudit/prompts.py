@@ -119,20 +119,35 @@ def shipped_prompt_sets() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
-def find_prompts(name: str | Path, class_names: Sequence[str]) -> PromptSet | None:
-    """The prompt set of this name or file; for "auto" the smallest shipped one that knows all classes, if there is one.
+def find_prompts(name: str | Path, class_names: Sequence[str]) -> tuple[PromptSet | None, str]:
+    """The prompt set of this name or file, and why it is that one; for "auto" the smallest shipped one that fits.
+
+    A shipped set fits where it knows every class by a word. A number says nothing about what an image shows (label 3 is
+    a cat in one data set and a digit in another), so "auto" takes no set for classes that are named by numbers.
+
+    Returns:
+        The set (None: plain templates), and the reason as a part of a sentence.
 
     Raises:
         UsageError: no such set or file.
         PromptError: the file is malformed.
     """
     if name == "none":
-        return None
-    if name == "auto":
-        sets = (load_prompts(file) for file in shipped_prompt_sets().values())
-        fitting = [candidate for candidate in sets if None not in candidate.match(class_names)]
-        return min(fitting, key=lambda candidate: len(candidate.classes), default=None)
-    return load_prompts(prompt_file(name))
+        return None, "as asked for"
+    if name != "auto":
+        return load_prompts(prompt_file(name)), "as asked for"
+    if numbers := [label for label in class_names if normalise(label).isdecimal()]:
+        which = "class names are" if len(numbers) == len(class_names) else f"{len(numbers):,} class name(s) are"
+        return None, f"{which} numbers ({numbers[0]!r}), by which no prompt set is chosen"
+    sets = [load_prompts(file) for file in shipped_prompt_sets().values()]
+    fitting = [candidate for candidate in sets if None not in candidate.match(class_names)]
+    if not fitting:
+        return None, f"no shipped set knows all {len(class_names):,} classes"
+    chosen = min(fitting, key=lambda candidate: len(candidate.classes))
+    return (
+        chosen,
+        f"the {'smallest' if len(fitting) > 1 else 'only'} shipped set that knows all {len(class_names):,} classes",
+    )
 
 
 def prompt_file(name: str | Path) -> Path:

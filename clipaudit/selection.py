@@ -67,7 +67,7 @@ def select(
     if config.temperature == "model":
         config = replace(config, temperature=1 / store.info.logit_scale)
     class_names, indices = _labels(embeddings, labels, names)
-    described = class_prompts(class_names, find_prompts(prompts, class_names))
+    described = class_prompts(class_names, find_prompts(prompts, class_names)[0])
     report("embedding prompts")
     texts = _text_embeddings(store, described, model, device)
     report("estimating")
