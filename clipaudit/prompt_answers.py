@@ -15,7 +15,7 @@ from clipaudit.prompt_check import (
     estimate_tokens,
     feature_fault,
 )
-from clipaudit.prompts import PromptClass, PromptSet
+from clipaudit.prompts import PromptClass, PromptSet, fill
 from clipaudit.spelling import normalise
 
 MAX_ANSWER_CHARACTERS = 20_000
@@ -47,7 +47,7 @@ def parse_features(answer: str, prompts: PromptSet, entry: PromptClass) -> tuple
     faults = []
     for text in strings:
         feature = _clean(text)
-        prompt = prompts.template.format(name=entry.name, feature=feature)
+        prompt = fill(prompts.template, entry.name, feature)
         if fault := _fault(feature, prompt, taken):
             faults.append(f"{text[:MAX_FEATURE_CHARACTERS]!r} {fault}")
         else:

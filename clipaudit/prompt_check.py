@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipaudit.errors import PromptError
 from clipaudit.prompts import PromptClass, PromptSet, load_prompts, prompt_file
@@ -31,7 +31,13 @@ TOKEN_LIMIT = 77
 SAME_TEXT = 0.6
 # Cosine of two classes' mean text embeddings.
 SAME_EMBEDDING = 0.98
+# Of classes that look the same, or of names in one message; the first ones show what is wrong.
+MAX_PAIRS, MAX_NAMES = 100, 20
+# Additions that comparing all classes' words may take: a few seconds, and enough for 10,000 classes.
+MAX_COMPARISONS = 3_000_000_000
 
+# The numbers of two classes, and how similar they are.
+_Pair = tuple[int, int, float]
 Severity = Literal["error", "warning", "note"]
 
 
@@ -89,9 +95,8 @@ def check_prompts(
     Raises:
         UsageError: no such set or file.
     """
-    path = prompt_file(name)
     try:
-        prompts = load_prompts(path)
+        prompts = load_prompts(prompt_file(name))
     except PromptError as error:
         return PromptReport(str(name), 0, 0, None, (Finding("error", str(error)),))
     findings = [*_feature_counts(prompts), *_feature_faults(prompts), *_repetitions(prompts), *_same_texts(prompts)]
@@ -163,15 +168,32 @@ def _repetitions(prompts: PromptSet) -> Iterator[Finding]:
 
 
 def _same_texts(prompts: PromptSet) -> Iterator[Finding]:
-    words = {entry.name: _words(entry) for entry in prompts.classes if entry.features}
-    for (first, mine), (second, others) in combinations(words.items(), 2):
-        similarity = len(mine & others) / len(mine | others)
-        if similarity >= SAME_TEXT:
-            yield Finding(
-                "warning",
-                f"{first} and {second}: nearly the same text (they share {similarity:.0%} of their words);"
-                " write what tells them apart",
-            )
+    described = [entry for entry in prompts.classes if entry.features]
+    classes = [_words(entry) for entry in described]
+    if sum(count**2 for count in Counter(word for words in classes for word in words).values()) > MAX_COMPARISONS:
+        yield Finding("note", f"{len(classes):,} classes are too many to compare their texts with one another")
+        return
+    yield from _pairs(
+        _similar_words(classes),
+        lambda first, second, similarity: (
+            f"{described[first].name} and {described[second].name}: nearly the same text (they share"
+            f" {similarity:.0%} of their words); write what tells them apart"
+        ),
+    )
+
+
+def _similar_words(classes: Sequence[frozenset[str]]) -> Iterator[_Pair]:
+    """Pairs of classes that share at least SAME_TEXT of their words, with that share."""
+    holders: dict[str, list[int]] = defaultdict(list)
+    for number, words in enumerate(classes):
+        for word in words:
+            holders[word].append(number)
+    arrays = {word: np.array(held) for word, held in holders.items()}
+    sizes = np.array([len(words) for words in classes])
+    for number, words in enumerate(classes):
+        if words:
+            shared = np.bincount(np.concatenate([arrays[word] for word in words]), minlength=len(classes))
+            yield from _above(SAME_TEXT, shared / (len(words) + sizes - shared), number)
 
 
 def _words(entry: PromptClass) -> frozenset[str]:
@@ -211,11 +233,29 @@ def _encoded(prompts: PromptSet, encoder: Encoder) -> Iterator[Finding]:
             yield from _refused(texts, encoder)
             continue
         means[entry.name] = mean / np.linalg.norm(mean)
-    for (first, mine), (second, others) in combinations(means.items(), 2):
-        if (cosine := float(mine @ others)) >= SAME_EMBEDDING:
-            yield Finding(
-                "warning", f"{first} and {second}: nearly the same to this text encoder (mean cosine {cosine:.3f})"
-            )
+    names, rows = list(means), np.array(list(means.values()))
+    cosines = (pair for number in range(len(rows)) for pair in _above(SAME_EMBEDDING, rows @ rows[number], number))
+    yield from _pairs(
+        cosines,
+        lambda first, second, cosine: (
+            f"{names[first]} and {names[second]}: nearly the same to this text encoder (mean cosine {cosine:.3f})"
+        ),
+    )
+
+
+def _above(limit: float, values: NDArray[np.floating], number: int) -> Iterator[_Pair]:
+    """The classes after this one whose similarity to it reaches the limit."""
+    for other in np.flatnonzero(values[number + 1 :] >= limit) + number + 1:
+        yield number, int(other), float(values[other])
+
+
+def _pairs(pairs: Iterable[_Pair], say: Callable[[int, int, float], str]) -> Iterator[Finding]:
+    """A warning for each pair of classes, as far as somebody would read them."""
+    for count, pair in enumerate(pairs):
+        if count == MAX_PAIRS:
+            yield Finding("warning", f"more than {MAX_PAIRS} pairs of classes are nearly the same")
+            return
+        yield Finding("warning", say(*pair))
 
 
 def _refused(texts: Iterable[str], encoder: Encoder) -> Iterator[Finding]:
@@ -227,4 +267,6 @@ def _refused(texts: Iterable[str], encoder: Encoder) -> Iterator[Finding]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
+    held = list(names)
+    more = f" and {len(held) - MAX_NAMES:,} more" if len(held) > MAX_NAMES else ""
+    return ", ".join(held[:MAX_NAMES]) + more

@@ -16,8 +16,8 @@ from clipaudit.files import check_output
 from clipaudit.language_models import LanguageModel, Message, NoAnswerError
 from clipaudit.prompt_answers import parse_features
 from clipaudit.prompt_check import MAX_FEATURES, MIN_FEATURES
-from clipaudit.prompt_writing import empty_file, source_classes, with_features, with_labels, write_prompts
-from clipaudit.prompts import PromptClass, PromptSet, load_prompts, parse_prompts
+from clipaudit.prompt_writing import empty_file, is_there, source_classes, with_features, with_labels, write_prompts
+from clipaudit.prompts import PromptClass, PromptSet, fill, load_prompts, parse_prompts, read_prompt_text
 from clipaudit.samples import SourceOptions
 
 ATTEMPTS = 5
@@ -170,7 +170,7 @@ def instruction(name: str, others: Sequence[str], template: str, n_features: int
     content = INSTRUCTION.format(
         n=n_features,
         name=quoted,
-        sentence=template.format(name=name, feature="___"),
+        sentence=fill(template, name, "___"),
         others=", ".join(json.dumps(other, ensure_ascii=False) for other in others if other != name) or "none",
     )
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
@@ -184,9 +184,9 @@ def _refuse_count(n_features: int) -> None:
 def _plan(source: str | Path, out: Path, options: SourceOptions | None) -> tuple[str, PromptSet, list[PromptClass]]:
     """The text of the prompt file with every class of the source, the set it holds, and the source's classes in it."""
     labels = source_classes(source, options)
-    if out.exists():
-        prompts = load_prompts(out)
-        text = out.read_text(encoding="utf-8")
+    if is_there(out):
+        text = read_prompt_text(out)
+        prompts = parse_prompts(text, out)
     else:
         text, prompts = empty_file(source, out)
     text, prompts = with_labels(text, prompts, labels)
@@ -194,7 +194,7 @@ def _plan(source: str | Path, out: Path, options: SourceOptions | None) -> tuple
 
 
 def _put(path: Path, outcome: ClassOutcome) -> None:
-    text = path.read_text(encoding="utf-8")
+    text = read_prompt_text(path)
     prompts = parse_prompts(text, path)
     # The file may have been edited while the model was thinking.
     if any(entry.name == outcome.name and not entry.features for entry in prompts.classes):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from clipaudit.errors import PromptError
 from clipaudit.files import check_output, write_atomically
-from clipaudit.prompts import PromptClass, PromptSet, parse_prompts, readable_name
+from clipaudit.prompts import PromptClass, PromptSet, parse_prompts, read_prompt_text, readable_name
 from clipaudit.samples import SourceOptions, open_source
-from clipaudit.spelling import normalise
+from clipaudit.spelling import line_fault, normalise, tidy
 
 TEMPLATE = "A photo of {name}, which {feature}."
 
@@ -33,7 +33,7 @@ _HOW_TO = """\
 # Then: clipaudit prompts check {file}
 """
 _CLASS_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*classes[ \t]*\]\][^\n]*(?:\n|\Z)", re.MULTILINE)
-_EMPTY_FEATURES = re.compile(r"^[ \t]*features[ \t]*=[ \t]*\[(?:\s|#[^\n]*)*\]", re.MULTILINE)
+_EMPTY_FEATURES = re.compile(r"^[ \t]*features[ \t]*=[ \t]*\[(?:\s|#[^\n]*\n)*\]", re.MULTILINE)
 
 
 def source_classes(source: str | Path, options: SourceOptions | None = None) -> list[str]:
@@ -62,16 +62,28 @@ def new_prompts(source: str | Path, out: Path, options: SourceOptions | None = N
         SourceError, UsageError: as `source_classes`.
     """
     check_output(out, [source])
-    if out.exists():
+    if is_there(out):
         raise PromptError(f"{out} exists already and is not overwritten. Remove it, or name another file with --out.")
     text, prompts = with_labels(*empty_file(source, out), source_classes(source, options))
     write_prompts(out, text, prompts)
     return prompts
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file, a link or anything else has this name. PromptError where that cannot be found out."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise PromptError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
+    return True
+
+
 def empty_file(source: str | Path, out: Path) -> tuple[str, PromptSet]:
     """The text of a prompt file for a source before its first class, with how to fill it in; and the set it holds."""
-    name = Path(source).resolve().stem or "prompts"
+    stem = readable_name(Path(source).resolve().stem)
+    name = "prompts" if line_fault(stem) else stem
     prompts = PromptSet(name, f"The classes of {name}", TEMPLATE, ())
     keys = "".join(f"{key} = {_string(getattr(prompts, key))}\n" for key in ("name", "description", "template"))
     return f"{_HOW_TO.format(file=_one_line(out))}\n{keys}", prompts
@@ -87,8 +99,9 @@ def with_labels(text: str, prompts: PromptSet, labels: Sequence[str]) -> tuple[s
     """
     added: dict[str, PromptClass] = {}
     for label, entry in zip(labels, prompts.match(labels), strict=True):
-        if not normalise(label):
-            raise PromptError(f"the class {label!r} has no name that can be read. Rename it, then run again.")
+        fault = line_fault(tidy(label)) or (None if normalise(label) else "has no name that can be read")
+        if fault:
+            raise PromptError(f"the class {label[:80]!r} {fault}. Rename it, then run again.")
         if entry is None:
             added.setdefault(normalise(label), PromptClass(readable_name(label)))
     if not added:
@@ -112,7 +125,7 @@ def write_prompts(path: Path, text: str, expected: PromptSet) -> None:
             f"{path} is laid out in a way that clipaudit cannot add to without changing it."
             " Write every class as [[classes]] on a line of its own, with features = []."
         )
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not is_there(path) or read_prompt_text(path) != text:
         write_atomically(path, text.encode())
 
 
@@ -147,10 +160,6 @@ def _features(features: Iterable[str]) -> str:
 
 def _string(text: str) -> str:
     """A TOML basic string; whatever a reader or a terminal could not show is escaped."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PromptError(f"the name {text!r} is not valid UTF-8. Rename it, then run again.") from None
     return '"' + "".join(map(_character, text)) + '"'
 
 

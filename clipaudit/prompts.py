@@ -10,18 +10,23 @@ One readable TOML file a data set, shipped in `prompts/`:
     name = "zero"
     aliases = ["0"]
     features = ["is a single closed oval", "has an empty middle"]
+
+A prompt file may come from a stranger. It is data: a template knows `{name}` and `{feature}` and has no other braces,
+and every size has a bound.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clipaudit.errors import PromptError, UsageError
-from clipaudit.spelling import normalise
+from clipaudit.files import read_bounded, require_file
+from clipaudit.spelling import MAX_CLASSES, Spellings, line_fault, normalise, tidy
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,6 +37,14 @@ else:
 PLAIN_TEMPLATES = ("A photo of a {name}.", "A picture of a {name}.", "An image that shows a {name}.")
 # In a wheel the sets lie inside the package, in a checkout at its top.
 _FOLDERS = (Path(__file__).parent / "prompt_sets", Path(__file__).parents[1] / "prompts")
+# ImageNet-21k, with ten features a class, needs 15 MB and 18 million characters of prompts.
+MAX_FILE_BYTES = 16 << 20
+MAX_TEXTS = 1_000
+MAX_PROMPT_CHARACTERS = 100_000_000
+_FIELD = re.compile(r"\{(name|feature)\}")
+# The TOML reader takes hours for a key of a million parts (a.a.a...); a prompt file needs no such keys.
+_LONG_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){16}""")
+_SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
@@ -60,14 +73,16 @@ class PromptSet:
     classes: tuple[PromptClass, ...]
 
     def match(self, class_names: Sequence[str]) -> list[PromptClass | None]:
-        """The class of the set that each name means (normalised, or by alias), None where there is none."""
-        by_name = {normalise(spelling): entry for entry in self.classes for spelling in (*entry.aliases, entry.name)}
-        return [by_name.get(normalise(name)) for name in class_names]
+        """The class of the set that each name or alias means; None where there is none, or where several could be."""
+        owners = [(spelling, entry) for entry in self.classes for spelling in _spellings(entry)]
+        known = Spellings([spelling for spelling, _ in owners])
+        found = map(known.find, class_names)
+        return [None if number is None else owners[number][1] for number in found]
 
     def texts(self, entry: PromptClass) -> tuple[str, ...]:
         """The prompts of one class: one a feature, or the plain templates where it has none."""
         if entry.features:
-            return tuple(self.template.format(name=entry.name, feature=feature) for feature in entry.features)
+            return tuple(fill(self.template, entry.name, feature) for feature in entry.features)
         return plain_texts(entry.name)
 
 
@@ -105,12 +120,18 @@ def class_prompts(class_names: Sequence[str], prompts: PromptSet | None) -> Clas
 
 def plain_texts(name: str) -> tuple[str, ...]:
     """The prompts of a class that nothing but the name is known of."""
-    return tuple(template.format(name=name) for template in PLAIN_TEMPLATES)
+    return tuple(fill(template, name) for template in PLAIN_TEMPLATES)
+
+
+def fill(template: str, name: str, feature: str = "") -> str:
+    """A template with its fields replaced, once: braces inside a name or a feature are text like any other."""
+    values = {"name": name, "feature": feature}
+    return _FIELD.sub(lambda field: values[field[1]], template)
 
 
 def readable_name(label: str) -> str:
     """A label as it is written in a sentence: underscores become blanks."""
-    return " ".join(label.replace("_", " ").split())
+    return tidy(label.replace("_", " "))
 
 
 def shipped_prompt_sets() -> dict[str, Path]:
@@ -151,15 +172,22 @@ def find_prompts(name: str | Path, class_names: Sequence[str]) -> tuple[PromptSe
 
 
 def prompt_file(name: str | Path) -> Path:
-    """The file of a prompt set: a shipped one by name, else the file of that name. UsageError where there is none."""
+    """The file of a prompt set: a shipped one by name, else the file of that name.
+
+    Raises:
+        UsageError: there is none.
+        PromptError: it is a folder, device or pipe, or may not be read.
+    """
     shipped = shipped_prompt_sets()
     if str(name) in shipped:
         return shipped[str(name)]
-    if not Path(name).is_file():
+    try:
+        require_file(Path(name), PromptError)
+    except FileNotFoundError:
         raise UsageError(
             f"there is no prompt set {str(name)!r}: neither a file nor one of those that clipaudit ships"
             f" ({', '.join(shipped)}). For select, 'auto' looks for a fitting one, 'none' uses plain templates."
-        )
+        ) from None
     return Path(name)
 
 
@@ -167,52 +195,78 @@ def load_prompts(path: Path) -> PromptSet:
     """Read a prompt file.
 
     Raises:
-        PromptError: it is not TOML, a field is missing, unknown or of the wrong kind, or two classes share a name or
-            alias.
+        PromptError: it is no regular file, too large or not TOML, a field is missing, unknown or of the wrong kind, or
+            two classes share a name or alias.
     """
+    return parse_prompts(read_prompt_text(path), path)
+
+
+def read_prompt_text(path: Path) -> str:
+    """The text of a prompt file, line ends as they are. Raises PromptError as `load_prompts` does."""
     try:
-        return parse_prompts(path.read_text(encoding="utf-8"), path)
-    except OSError as error:
-        raise PromptError(f"{path} cannot be opened: {error.strerror}.") from None
+        return read_bounded(path, MAX_FILE_BYTES, PromptError).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise PromptError(f"{path} does not exist.") from None
     except UnicodeDecodeError as error:
-        raise PromptError(f"{path} is not valid TOML: {error}.") from None
+        raise PromptError(f"{path} is not valid TOML, which is always UTF-8: {error}.") from None
 
 
 def parse_prompts(text: str, path: Path) -> PromptSet:
     """A prompt set from the text of its file; `path` is what errors name. Raises PromptError as `load_prompts` does."""
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise PromptError(f"{path} is not valid TOML: {error}.") from None
+    content = _parse_toml(text, path)
     _refuse_unknown_keys(content, ("name", "description", "template", "classes"), f"{path}")
     template = _text(content, "template", f"{path}")
-    try:
-        template.format(name="", feature="")
-    except (KeyError, IndexError, ValueError):
-        raise PromptError(f"{path}: the template may contain {{name}} and {{feature}}, no other braces.") from None
+    if re.search(r"[{}]", _FIELD.sub("", template)):
+        raise PromptError(f"{path}: the template may contain {{name}} and {{feature}}, no other braces.")
     if "{name}" not in template or "{feature}" not in template:
         raise PromptError(f"{path}: the template must contain {{name}} and {{feature}}.")
     entries = content.get("classes")
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise PromptError(f"{path} has no [[classes]].")
+    if len(entries) > MAX_CLASSES:
+        raise PromptError(f"{path} has {len(entries):,} classes, more than {MAX_CLASSES:,}.")
     classes = tuple(_read_class(entry, f"{path}, class {number}") for number, entry in enumerate(entries, start=1))
     _refuse_shared_names(classes, path)
-    name = str(content.get("name") or path.stem)
-    return PromptSet(name, str(content.get("description", "")), template, classes)
+    if (characters := _prompt_characters(template, classes)) > MAX_PROMPT_CHARACTERS:
+        raise PromptError(
+            f"{path}: its prompts have {characters:,} characters together, more than {MAX_PROMPT_CHARACTERS:,}."
+            " Shorten the template, the names or the lists of features."
+        )
+    name = _text(content, "name", f"{path}") if "name" in content else path.stem
+    description = content.get("description", "")
+    if not isinstance(description, str):
+        raise PromptError(f"{path}: 'description' must be a text.")
+    return PromptSet(name, description, template, classes)
+
+
+def _parse_toml(text: str, path: Path) -> dict[str, Any]:
+    if _LONG_KEY.search(text):
+        raise PromptError(f"{path} is no prompt file: it has a dotted key of more than 16 parts.")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise PromptError(f"{path} is no prompt file: lists or tables are nested too deeply.") from None
+    except ValueError as error:  # TOMLDecodeError, and what int() raises for a number of thousands of digits.
+        raise PromptError(f"{path} is not valid TOML: {_cut(str(error))}.") from None
 
 
 def _read_class(entry: Mapping[str, Any], where: str) -> PromptClass:
-    name = _text(entry, "name", where)
-    _refuse_unknown_keys(entry, ("name", "aliases", "features"), f"{where} ({name})")
-    return PromptClass(
-        name, _texts(entry, "aliases", f"{where} ({name})"), _texts(entry, "features", f"{where} ({name})")
-    )
+    name = tidy(_text(entry, "name", where))
+    where = f"{where} ({_cut(name)})"
+    _refuse_unknown_keys(entry, ("name", "aliases", "features"), where)
+    aliases = tuple(map(tidy, _texts(entry, "aliases", where)))
+    for spelling in (name, *aliases):
+        if not normalise(spelling):
+            raise PromptError(f"{where}: {spelling!r} is no name that can be read. Write letters or digits.")
+    return PromptClass(name, aliases, _texts(entry, "features", where))
 
 
 def _text(table: Mapping[str, Any], key: str, where: str) -> str:
     value = table.get(key)
     if not isinstance(value, str) or not value.strip():
         raise PromptError(f"{where}: {key!r} must be a text.")
+    if fault := line_fault(value):
+        raise PromptError(f"{where}: {key!r} {fault}.")
     return value
 
 
@@ -220,6 +274,11 @@ def _texts(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     values = table.get(key, [])
     if not isinstance(values, list) or not all(isinstance(value, str) and value.strip() for value in values):
         raise PromptError(f"{where}: {key!r} must be a list of texts, none of them empty.")
+    if len(values) > MAX_TEXTS:
+        raise PromptError(f"{where}: {key!r} has {len(values):,} texts, more than {MAX_TEXTS:,}.")
+    for number, value in enumerate(values, start=1):
+        if fault := line_fault(value):
+            raise PromptError(f"{where}: text {number} of {key!r} {fault}.")
     return tuple(values)
 
 
@@ -227,15 +286,35 @@ def _refuse_unknown_keys(table: Mapping[str, Any], known: Sequence[str], where: 
     # A misspelt key would silently leave a class without its features.
     for key in table:
         if key not in known:
-            raise PromptError(f"{where}: unknown key {key!r}. Known are: {', '.join(known)}.")
+            raise PromptError(f"{where}: unknown key {_cut(key)!r}. Known are: {', '.join(known)}.")
 
 
 def _refuse_shared_names(classes: Sequence[PromptClass], path: Path) -> None:
     owner: dict[str, str] = {}
     for entry in classes:
-        for spelling in {normalise(spelling) for spelling in (entry.name, *entry.aliases)}:
+        for spelling in map(normalise, _spellings(entry)):
             if spelling in owner:
                 raise PromptError(
-                    f"{path}: classes {owner[spelling]!r} and {entry.name!r} share the name {spelling!r}."
+                    f"{path}: classes {_cut(owner[spelling])!r} and {_cut(entry.name)!r} share the name"
+                    f" {_cut(spelling)!r}."
                 )
             owner[spelling] = entry.name
+
+
+def _spellings(entry: PromptClass) -> Iterator[str]:
+    """The name and aliases of a class, without those that mean the same anyway."""
+    yield from {normalise(spelling): spelling for spelling in (*entry.aliases, entry.name)}.values()
+
+
+def _prompt_characters(template: str, classes: Sequence[PromptClass]) -> int:
+    """Characters of all prompts together, counted without making them."""
+    names, features, bare = template.count("{name}"), template.count("{feature}"), len(_FIELD.sub("", template))
+    return sum(
+        len(entry.features) * (bare + names * len(entry.name)) + features * sum(map(len, entry.features))
+        for entry in classes
+    )
+
+
+def _cut(text: str) -> str:
+    """What an error shows of a text that may be long."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

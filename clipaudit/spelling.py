@@ -11,6 +11,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+# Bounds for what strangers' files declare: far above any real data set, low enough that no file exhausts the machine.
+MAX_CLASSES = 100_000
+MAX_LINE_CHARACTERS = 1_000
+
 
 def tidy(name: str) -> str:
     """A class name as it is kept: in Unicode form NFC, without blanks at its ends or doubled ones."""
@@ -35,6 +39,18 @@ def looks_missing(name: str) -> bool:
     It is for warnings. Tables refuse only what no one writes for a class: empty cells, `nan`, `NaT` and `<NA>`.
     """
     return tidy(name).casefold() in _LOOKS_MISSING
+
+
+def line_fault(text: str) -> str | None:
+    """Why a text cannot be a class name or another text of one line, as the end of a sentence; None where it can."""
+    if len(text) > MAX_LINE_CHARACTERS:
+        return f"has {len(text):,} characters, more than {MAX_LINE_CHARACTERS:,}"
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Zl", "Zp"):
+            return f"contains the control character {character!r}"
+        if unicodedata.category(character) == "Cs":
+            return f"contains {character!r}, which is no character (the file or folder it came from is not UTF-8)"
+    return None if any(character.isprintable() for character in text if character != " ") else "is empty"
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:
