@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,13 +39,14 @@ def write_photos(root: Path) -> Path:
 
 @dataclass
 class Reply:
-    """One scripted reply: a status with a body, or a silence."""
+    """One scripted reply: a status with a body, a silence, or bytes that a server should not send as they come."""
 
     content: str | None = None
     status: int = 200
     body: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     hang: bool = False
+    stream: Iterable[bytes] | None = None
 
 
 class Server(ThreadingHTTPServer):
@@ -81,6 +82,12 @@ class Handler(BaseHTTPRequestHandler):
         )
         if reply.hang:
             server.released.wait(30)
+            return
+        if reply.stream is not None:
+            for piece in reply.stream:
+                if server.released.is_set():
+                    break
+                self.wfile.write(piece)
             return
         body = reply.body
         if body is None:

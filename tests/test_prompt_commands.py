@@ -236,6 +236,19 @@ def test_check_exit_codes(tmp_path: Path, photos: Path) -> None:
     assert "\x1b" not in run("show", hostile).stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--names", "n.txt", "--label-column", "kind"), "--names and --label-column are only for --labels"),
+        (("--device", "cpu"), "--device is only for --model"),
+    ],
+)
+def test_options_without_effect_are_refused(words: tuple[str, ...], message: str) -> None:
+    result = run("check", "digits", *words)
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+
+
 def test_new_refuses_a_name_without_letters(tmp_path: Path) -> None:
     (tmp_path / "photos" / "_").mkdir(parents=True)
     any_image().save(tmp_path / "photos" / "_" / "1.png")

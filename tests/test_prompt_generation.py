@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from prompt_helpers import Reply, Server, asked_class, features_of, run, write_photos
 
 from clipaudit.errors import ClipAuditError, ModelError, PromptError, UsageError
-from clipaudit.language_models import Endpoint, LocalModel, Message
+from clipaudit.language_models import Endpoint, LocalModel, Message, NoAnswerError
 from clipaudit.prompt_answers import parse_features
 from clipaudit.prompt_check import check_prompts
 from clipaudit.prompt_generation import ATTEMPTS, GenerationSummary, first_instruction, generate_prompts
@@ -184,6 +186,115 @@ def test_a_refusal_is_final(
     assert len(server.requests) == 1
 
 
+# Servers that leak, drip and flood
+
+LONG_KEY = "sk-proj-" + "".join(f"{number:02x}" for number in range(7, 32))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "x" * 180 + LONG_KEY,
+        "x" * 195 + LONG_KEY[:39],
+        " " * 60_000 + "wrong key " + LONG_KEY,
+        f"wrong key {LONG_KEY[:20]}\n  {LONG_KEY[20:]}",
+        json.dumps({"error": LONG_KEY}).replace("-", "\\u002d"),
+        f"Bearer {LONG_KEY}, {LONG_KEY}",
+        LONG_KEY[::2] + LONG_KEY[3:40],
+    ],
+)
+@pytest.mark.parametrize("status", [401, 503, 418])
+def test_no_part_of_the_key_is_shown(
+    photos: Path, server: Server, monkeypatch: pytest.MonkeyPatch, said: str, status: int
+) -> None:
+    monkeypatch.setenv("CLIPAUDIT_API_KEY", LONG_KEY)
+    server.script = [Reply(status=status, body=said.encode())] * ATTEMPTS
+    with pytest.raises(ModelError) as raised:
+        generate(photos, server)
+    shown = "".join(str(raised.value).replace("\\u002d", "-").split())
+    assert not any(LONG_KEY[start : start + 8] in shown for start in range(len(LONG_KEY) - 7))
+
+
+def test_a_status_line_with_the_key_is_masked(photos: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPAUDIT_API_KEY", LONG_KEY)
+    server.script = [Reply(stream=[f"you sent {LONG_KEY}\r\n\r\n".encode()]) for _ in range(ATTEMPTS)]
+    with pytest.raises(ModelError, match=r"cannot be reached .*you sent \*\*\*"):
+        generate(photos, server)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        json.dumps([*features_of("dragon", 7), f"has {LONG_KEY}"]),
+        json.dumps([*features_of("dragon", 7), f"has {LONG_KEY[10:40]}"]),
+        json.dumps([*features_of("dragon", 7), f"has {LONG_KEY}"]).replace("sk-", "\\u0073k\\u002d"),
+        f"Your key is {LONG_KEY}. {json.dumps(features_of('dragon'))}",
+    ],
+)
+def test_an_answer_with_the_key_is_refused(
+    photos: Path, server: Server, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setenv("CLIPAUDIT_API_KEY", LONG_KEY)
+    server.script = [Reply(answer)]
+    with pytest.raises(ModelError, match="answered with the key that it was sent"):
+        generate(photos, server)
+    assert [entry.features for entry in load_prompts(photos.parent / "p.toml").classes] == [()] * 5
+    assert len(server.requests) == 1
+
+
+def test_a_key_that_is_no_secret_may_be_a_word_of_an_answer(
+    photos: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPAUDIT_API_KEY", "marks")
+    assert len(generate(photos, server).written) == 5
+
+
+def dripping(start: bytes, piece: bytes) -> Iterator[bytes]:
+    yield start
+    for _ in range(2_000):
+        time.sleep(0.02)
+        yield piece
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", b" "),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 5000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\n", b"X-More: yes\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b"H"),
+    ],
+)
+def test_the_timeout_is_for_the_whole_answer(server: Server, start: bytes, piece: bytes) -> None:
+    server.script = [Reply(stream=dripping(start, piece))]
+    started = time.monotonic()
+    with pytest.raises(NoAnswerError):
+        Endpoint(server.url, "m", timeout=0.4).answer([{"role": "user", "content": 'of the class "lynx"'}])
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"HTTP/1.1 200 OK\r\n\r\n", *[b"[" * 1_000_000] * 50],
+        [b"HTTP/1.1 200 OK\r\n", *[b"X-More: " + b"x" * 60_000 + b"\r\n"] * 500],
+        [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", gzip.compress(b" " * 50_000_000)],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n", b"{}"],
+    ],
+)
+def test_a_flood_is_not_swallowed(server: Server, pieces: list[bytes]) -> None:
+    server.script = [Reply(stream=pieces)]
+    tracemalloc.start()
+    with pytest.raises(NoAnswerError):
+        Endpoint(server.url, "m").answer([{"role": "user", "content": 'of the class "lynx"'}])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30_000_000
+
+
 def test_classes_that_fail_are_listed(photos: Path, tmp_path: Path, server: Server) -> None:
     server.script = [Reply("\x1b[2J no")] * ATTEMPTS
     words = ("generate", photos, "--out", tmp_path / "p.toml", "--endpoint", server.url, "--llm", "m")
@@ -299,6 +410,16 @@ def test_the_instruction_can_be_seen_without_sending(photos: Path, tmp_path: Pat
         (("--llm", "m", "--endpoint", "http://host/v\xb9"), UsageError, "no http or https URL"),
         (("--llm", "m", "--endpoint", "http://me:pass@host/v1"), UsageError, "must not hold a password"),
         (("--llm", "m", "--endpoint", "http://host/v1", "--timeout", "0"), UsageError, "above 0 seconds"),
+        (("--llm", "m", "--endpoint", "http://host/v1", "--timeout", "-1"), UsageError, "at most 86,400"),
+        (("--llm", "m", "--endpoint", "http://host/v1", "--timeout", "nan"), UsageError, "at most 86,400"),
+        (("--llm", "m", "--endpoint", "http://host/v1", "--timeout", "inf"), UsageError, "at most 86,400"),
+        (("--llm", "m", "--endpoint", "http://host/v1", "--features", "11"), UsageError, "6 to 10 features"),
+        (("--llm", "m", "--timeout", "5"), UsageError, "--timeout is only for an --endpoint"),
+        (("--llm", "m", "--endpoint", "http://host/v1", "--device", "cpu"), UsageError, "--device is only for a local"),
+        (("--llm", "m", "--endpoint", "ftp://host/v1"), UsageError, "no http or https URL"),
+        (("--llm", "m", "--endpoint", ""), UsageError, "no http or https URL"),
+        (("--llm", "m", "--endpoint", f"http://{'a' * 64}.com/v1"), UsageError, "no http or https URL"),
+        (("--llm", "m", "--endpoint", "http://a..b/v1"), UsageError, "no http or https URL"),
         (("--llm", "m", "--endpoint", "http://host/v1", "--features", "3"), UsageError, "6 to 10 features"),
     ],
 )

@@ -13,7 +13,7 @@ from clipaudit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clipaudit.language_models import Message
+    from clipaudit.language_models import LanguageModel, Message
     from clipaudit.prompt_check import PromptReport
     from clipaudit.prompt_generation import GenerationProgress, GenerationSummary
     from clipaudit.samples import SourceOptions
@@ -108,6 +108,11 @@ def check(
     from clipaudit.prompt_writing import source_classes
     from clipaudit.prompts import shipped_prompt_sets
 
+    if labels is None:
+        given = {"--names": names, "--label-column": label_column, "--path-column": path_column}
+        _refuse_without_effect("--labels", {option: value is not None for option, value in given.items()})
+    if model is None:
+        _refuse_without_effect("--model", {"--device": device != "auto"})
     known = source_classes(labels, _source_options(names, label_column, path_column)) if labels else None
     encoder = load_encoder(EncoderOptions(model=model, device=device)) if model else None
     reports = [check_prompts(name, labels=known, encoder=encoder) for name in sets or shipped_prompt_sets()]
@@ -159,8 +164,13 @@ def generate(
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="Seconds to wait for the endpoint.", rich_help_panel="Language model")
-    ] = 120.0,
+        float | None,
+        typer.Option(
+            help="Seconds for a whole answer of the endpoint (above 0, at most 86,400).",
+            show_default="120",
+            rich_help_panel="Language model",
+        ),
+    ] = None,
     device: options.Device = "auto",
     features: Annotated[int, typer.Option(help="To ask for, 6 to 10 a class.")] = 8,
     show_instruction: Annotated[
@@ -184,7 +194,13 @@ def generate(
         return
     if not llm:
         raise UsageError("name a language model: --llm FOLDER, or --endpoint URL --llm NAME.")
-    model = Endpoint(endpoint, llm, timeout=timeout) if endpoint else LocalModel(Path(llm), device=device)
+    model: LanguageModel
+    if endpoint is not None:
+        _refuse_without_effect("a local model, not for --endpoint", {"--device": device != "auto"})
+        model = Endpoint(endpoint, llm, timeout=120.0 if timeout is None else timeout)
+    else:
+        _refuse_without_effect("an --endpoint", {"--timeout": timeout is not None})
+        model = LocalModel(Path(llm), device=device)
     summary = generate_prompts(
         source, out, model, n_features=features, options=source_options, progress=_show_generation_progress
     )
@@ -192,6 +208,12 @@ def generate(
     print_line(f"Read it, then: clipaudit prompts check {safe(out)} --labels {safe(source)}")
     if summary.failed:
         raise typer.Exit(1)
+
+
+def _refuse_without_effect(needed: str, given: dict[str, bool]) -> None:
+    if useless := [option for option, is_given in given.items() if is_given]:
+        verb = "is" if len(useless) == 1 else "are"
+        raise UsageError(f"{' and '.join(useless)} {verb} only for {needed}.")
 
 
 def _source_options(names: Path | None, label_column: str | None, path_column: str | None) -> SourceOptions:
