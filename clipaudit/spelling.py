@@ -45,7 +45,7 @@ def line_fault(text: str) -> str | None:
     """Why a text cannot be a class name or another text of one line, as the end of a sentence; None where it can."""
     if len(text) > MAX_LINE_CHARACTERS:
         return f"has {len(text):,} characters, more than {MAX_LINE_CHARACTERS:,}"
-    for character in text:
+    for character in "" if text.isprintable() else text:
         if unicodedata.category(character) in ("Cc", "Zl", "Zp"):
             return f"contains the control character {character!r}"
         if unicodedata.category(character) == "Cs":

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from clipaudit.samples.base import FaultySample, Sample, Source, SourceOptions
 from clipaudit.samples.folder import FolderSource
-from clipaudit.samples.labels import Column, read_column, read_names
+from clipaudit.samples.labels import Column, read_column
 from clipaudit.samples.manifest import ManifestSource
+from clipaudit.samples.names import read_names
 from clipaudit.samples.opening import open_source
 from clipaudit.samples.parquet import ParquetSource
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -237,36 +236,3 @@ def _exists(path: str) -> bool:
         return Path(path).exists()
     except (OSError, ValueError):
         return False  # Too long, or with a NUL: certainly no file.
-
-
-def read_names(path: str | Path) -> list[str]:
-    """Class names by class index: a text file with one name a line, or JSON (a list, or an object {"0": name}).
-
-    Raises:
-        SourceError: the file cannot be read, a name comes twice, or an index is missing.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
-        if isinstance(content, dict):
-            content = [content[str(index)] for index in range(len(content))]
-        names = [str(name).strip() for name in content]
-    except OSError as error:
-        raise SourceError(f"{path} cannot be opened: {error.strerror}.") from None
-    except (ValueError, TypeError) as error:
-        raise SourceError(f"{path} is not a list of class names: {error}.") from None
-    except KeyError as error:
-        raise SourceError(
-            f"{path}: there is no class name for index {error}. Number the classes 0, 1, 2, ..."
-        ) from None
-    if names and not names[-1]:
-        names.pop()
-    for index, name in enumerate(names):
-        if not name:
-            raise SourceError(f"{path}, line {index + 1}: the class name is empty.")
-        if name in names[:index]:
-            raise SourceError(f"{path}, line {index + 1}: class {name!r} comes twice.")
-    if not names:
-        raise SourceError(f"{path} holds no class names.")
-    return names
