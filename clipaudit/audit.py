@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipaudit.config import AuditConfig
+from clipaudit.errors import UsageError
 from clipaudit.selectors.combine import clean_scores, fallback, margins, votes_needed
 from clipaudit.selectors.consistency import consistency
 
@@ -51,12 +52,14 @@ class Mixtures:
     Attributes:
         weights, means, deviations: (K, 2) float64, low-loss component first; means and deviations in units of the loss.
         abstained: (K,) bool.
+        converged: (K,) bool; true where a class was not split.
     """
 
     weights: NDArray[np.float64]
     means: NDArray[np.float64]
     deviations: NDArray[np.float64]
     abstained: NDArray[np.bool_]
+    converged: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,14 @@ class Decision:
 
 
 def score(
-    embeddings: Tensor, labels: Tensor, n_classes: int, texts: Tensor, owners: Sequence[int], config: AuditConfig
+    embeddings: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    texts: Tensor,
+    owners: Sequence[int],
+    config: AuditConfig,
+    *,
+    keys: Tensor | None = None,
 ) -> Scores:
     """Estimate P(y|x) twice and split the losses of each class (eq. 3, 4, 6, 8).
 
@@ -107,15 +117,21 @@ def score(
         texts: (P, d) float32 unit rows, embeddings of the prompts, on the same device.
         owners: Class of each prompt, ascending.
         config: Its temperature must be a number here.
+        keys: (n,) int64, different for each sample, that draw the folds; None takes the order of the rows.
+
+    Raises:
+        UsageError: more folds or neighbours than there are samples.
     """
     from clipaudit.estimates import ZeroShot, estimate
 
+    _refuse_more_than(len(labels), config)
+
     zero_shot = ZeroShot(texts, owners, float(config.temperature))
-    induced, converged = _induced(embeddings, labels, n_classes, zero_shot, None, config)
+    induced, converged = _induced(embeddings, labels, n_classes, zero_shot, config, keys)
     for _ in range(config.rounds - 1):
         (before,), *_ = estimate([induced], embeddings, labels)
         kept = _agreed(before.prediction, labels, n_classes)
-        induced, converged = _induced(embeddings, labels, n_classes, zero_shot, kept, config)
+        induced, converged = _induced(embeddings, labels, n_classes, zero_shot, config, keys, kept)
     (by_text, by_labels), suggested, probability = estimate([zero_shot, induced], embeddings, labels)
     estimates, mixtures = {}, {}
     for name, result in zip(ESTIMATES, (by_text, by_labels), strict=True):
@@ -123,8 +139,21 @@ def score(
     return Scores(estimates, mixtures, suggested.cpu().numpy(), probability.cpu().numpy(), converged)
 
 
+def _refuse_more_than(n: int, config: AuditConfig) -> None:
+    """A configuration that asks for more than n samples can give."""
+    for name, most in (("folds", n), ("neighbours", n - 1)):
+        if name not in config.idle and (asked := getattr(config, name)) > most:
+            raise UsageError(f"{name} must be at most {most:,} with {n:,} readable images, not {asked:,}.")
+
+
 def _induced(
-    embeddings: Tensor, labels: Tensor, n_classes: int, zero_shot: Estimator, kept: Tensor | None, config: AuditConfig
+    embeddings: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    zero_shot: Estimator,
+    config: AuditConfig,
+    keys: Tensor | None,
+    kept: Tensor | None = None,
 ) -> tuple[Estimator, bool]:
     from clipaudit.estimates import Joint, Neighbours, fit_folded_logistic, fit_transition
 
@@ -140,7 +169,7 @@ def _induced(
             c=config.c,
             balanced=config.balanced,
             folds=config.folds,
-            seed=config.seed,
+            keys=keys,
             kept=kept,
         )
         induced = Joint(zero_shot, fitted) if config.induced == "joint" else fitted
@@ -170,7 +199,7 @@ def _judge(result: Estimate, labels: Tensor, n_classes: int) -> tuple[EstimateSc
         posterior=split.posterior.cpu().numpy(),
         raw_posterior=split.raw_posterior.cpu().numpy(),
     )
-    parts: list[Any] = [split.weights, split.means, split.deviations, split.abstained]
+    parts: list[Any] = [split.weights, split.means, split.deviations, split.abstained, split.converged]
     return scores, Mixtures(*(part.cpu().numpy() for part in parts))
 
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from clipaudit.errors import UsageError
+from clipaudit.ranges import SEED, SHARE, Range
 from clipaudit.selectors.combine import SELECTORS, votes_needed
 
 INDUCED = ("logistic", "neighbours", "joint")
 RANKINGS = ("margins", "probability")
+# Beyond these ends a number is a slip of the keyboard, or asks for work without end.
+RANGES: Mapping[str, Range] = {
+    "temperature": Range(1e-4, 1e4, apart=("model",)),
+    "c": Range(1e-6, 1e6),
+    "folds": Range(2, 100, whole=True, apart=(0,)),
+    "rounds": Range(1, 100, whole=True),
+    "neighbours": Range(1, 1_000_000, whole=True),
+    "seed": SEED,
+    "theta_consistency": SHARE,
+    "theta_loss": SHARE,
+    "threshold": SHARE,
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +44,7 @@ class AuditConfig:
         rounds: From the second on, the logistic regression is fitted again on the samples whose label was the most
             probable class in the round before; the paper has one.
         neighbours: Number of nearest neighbours, for "neighbours".
-        seed: Of the assignment to folds.
+        seed: Of the assignment to folds, which follows the samples' ids and not their order.
         theta_consistency: Threshold of eq. 5, in [0, 1].
         theta_loss: Threshold on the posterior of the low-loss component (eq. 6), in [0, 1].
         raw_posterior: Use the mixture's posterior as it is, not made monotone in the loss (as the published code does).
@@ -60,33 +75,30 @@ class AuditConfig:
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value that has no meaning."""
-        object.__setattr__(self, "selectors", tuple(self.selectors))
-        if isinstance(self.temperature, str) and self.temperature != "model":
-            raise UsageError(f"the temperature must be a number above 0 or 'model', not {self.temperature!r}.")
-        if not isinstance(self.temperature, str) and not 0 < self.temperature < float("inf"):
-            raise UsageError(f"the temperature must be above 0, not {self.temperature}.")
-        if self.induced not in INDUCED:
-            raise UsageError(f"unknown induced estimate {self.induced!r}. Choose one of: {', '.join(INDUCED)}.")
-        if not 0 < self.c < float("inf"):
-            raise UsageError(f"C must be above 0, not {self.c}.")
-        if self.folds < 0 or self.folds == 1:
-            raise UsageError(f"the number of folds must be 0 (in-sample) or at least 2, not {self.folds}.")
-        if self.rounds < 1:
-            raise UsageError(f"the number of rounds must be at least 1, not {self.rounds}.")
-        if self.rounds > 1 and self.induced == "neighbours":
-            raise UsageError("rounds fit the logistic regression again, and neighbours have none. Leave one out.")
-        if self.neighbours < 1:
-            raise UsageError(f"the number of neighbours must be at least 1, not {self.neighbours}.")
-        for name in ("theta_consistency", "theta_loss", "threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} must lie in [0, 1], not {getattr(self, name)}.")
-        unknown = [name for name in self.selectors if name not in SELECTORS]
-        if unknown or not self.selectors or len(set(self.selectors)) < len(self.selectors):
-            wrong = f"unknown selector {unknown[0]!r}" if unknown else "name each selector once, and at least one"
-            raise UsageError(f"{wrong}. Choose from: {', '.join(SELECTORS)}.")
+        for name, numbers in RANGES.items():
+            object.__setattr__(self, name, numbers.take(name, getattr(self, name)))
+        for name in ("balanced", "transition", "raw_posterior"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise UsageError(f"{name} must be True or False, not {getattr(self, name)!r}.")
+            object.__setattr__(self, name, bool(getattr(self, name)))
+        for name, words in (("induced", INDUCED), ("ranking", RANKINGS)):
+            _one_of(words, name, getattr(self, name))
+        object.__setattr__(self, "selectors", _checked_selectors(self.selectors))
         votes_needed(self.combine, len(self.selectors))
-        if self.ranking not in RANKINGS:
-            raise UsageError(f"unknown ranking {self.ranking!r}. Choose one of: {', '.join(RANKINGS)}.")
+        self._refuse_idle([name for name in self.idle if getattr(self, name) != getattr(AuditConfig, name)])
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Fields that have no effect beside this `induced` estimate."""
+        return _idle(self.induced)
+
+    def _refuse_idle(self, names: Collection[str]) -> None:
+        """UsageError where one of these fields has no effect."""
+        if without := [name for name in self.idle if name in names]:
+            raise UsageError(
+                f"{', '.join(without)} would have no effect: the induced estimate {self.induced!r} does not look at"
+                f" {'it' if len(without) == 1 else 'them'}. Leave the one or the other out."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, for a file's metadata."""
@@ -95,12 +107,26 @@ class AuditConfig:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> AuditConfig:
         """The inverse of `to_dict`."""
-        known = {field.name for field in fields(cls)}
+        idle = _idle(content.get("induced"))
+        known = {field.name for field in fields(cls)}.difference(idle)
         return cls(**{name: value for name, value in content.items() if name in known})
 
     def with_changes(self, **changes: Any) -> AuditConfig:
-        """The same configuration, but for the given fields that are not None."""
-        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+        """The same configuration, but for the given fields that are not None.
+
+        What it said about an estimate that the changes put aside is forgotten.
+
+        Raises:
+            UsageError: a value that has no meaning, or a change that has no effect.
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        changed = AuditConfig.from_dict({**self.to_dict(), **given})
+        changed._refuse_idle(given.keys())
+        return changed
+
+
+def _idle(induced: Any) -> tuple[str, ...]:
+    return ("c", "balanced", "folds", "rounds") if induced == "neighbours" else ("neighbours",)
 
 
 # Fields that decide about flags only: they can be changed later without computing scores again.
@@ -135,3 +161,17 @@ def preset(name: str) -> Mapping[str, Any]:
     if name not in PRESETS:
         raise UsageError(f"unknown preset {name!r}. Choose from: {', '.join(PRESETS)}.")
     return PRESETS[name]
+
+
+def _one_of(words: Sequence[str], name: str, value: Any) -> None:
+    if not isinstance(value, str) or value not in words:
+        raise UsageError(f"unknown {name} {value!r}. Choose one of: {', '.join(words)}.")
+
+
+def _checked_selectors(names: Any) -> tuple[str, ...]:
+    listed = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    for name in listed:
+        _one_of(SELECTORS, "selector", name)
+    if not listed or len(set(listed)) < len(listed):
+        raise UsageError(f"name each selector once, and at least one of: {', '.join(SELECTORS)}.")
+    return tuple(listed)

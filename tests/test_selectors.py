@@ -76,11 +76,13 @@ def test_neighbours_agree_with_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_folds_are_stratified_and_judge_unseen_samples() -> None:
     labels = torch.randint(0, 5, (503,), generator=torch.Generator().manual_seed(0))
-    folds = stratified_folds(labels, 4, seed=0)
+    keys, other_keys = (torch.randperm(503, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    folds = stratified_folds(labels, 4, keys)
     counts = np.array([[int(((folds == f) & (labels == k)).sum()) for f in range(4)] for k in range(5)])
     assert (counts.max(1) - counts.min(1) <= 1).all()
-    assert torch.equal(folds, stratified_folds(labels, 4, seed=0))
-    assert not torch.equal(folds, stratified_folds(labels, 4, seed=1))
+    assert not torch.equal(folds, stratified_folds(labels, 4, other_keys))
+    shuffled = torch.randperm(503, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(folds[shuffled], stratified_folds(labels[shuffled], 4, keys[shuffled]))
     # Random labels cannot be predicted: only a model that has seen them finds them likely.
     embeddings = unit_rows(503, 200)
     means = []
@@ -107,7 +109,7 @@ def test_a_model_is_fitted_on_the_kept_samples_alone() -> None:
     masked = fit_folded_logistic(images, labels, 3, kept=kept).log_proba(images, rows)
     alone = fit_folded_logistic(images[kept], labels[kept], 3).log_proba(images, rows)
     assert torch.equal(masked, alone)
-    folds = stratified_folds(labels, 3, seed=0)
+    folds = stratified_folds(labels, 3, torch.arange(300))
     judged = fit_folded_logistic(images, labels, 3, folds=3, kept=kept).log_proba(images, rows)
     for number in range(3):
         others, mine = (folds != number) & kept, folds == number
@@ -225,29 +227,68 @@ def test_subsets_of_selectors_vote_alone() -> None:
     assert decision.is_clean.tolist() == [True, False, True]
 
 
+NAN, HUGE = float("nan"), 10**5000
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "message"),
     [
-        {"temperature": 0.0},
-        {"temperature": "warm"},
-        {"temperature": float("nan")},
-        {"c": -1.0},
-        {"folds": 1},
-        {"neighbours": 0},
-        {"rounds": 0},
-        {"rounds": 2, "induced": "neighbours"},
-        {"theta_loss": 1.5},
-        {"theta_consistency": float("nan")},
-        {"selectors": ("zero_shot",)},
-        {"selectors": ()},
-        {"induced": "forest"},
-        {"combine": "2-of-3"},
-        {"ranking": "loss"},
+        ({"temperature": 0.0}, "temperature must be 'model' or a number from 0.0001 to 10000, not 0.0"),
+        ({"temperature": "warm"}, "temperature must be 'model' or a number"),
+        ({"temperature": NAN}, "temperature must be"),
+        ({"temperature": True}, "temperature must be"),
+        ({"c": -1.0}, "c must be a number from 1e-06 to 1e\\+06, not -1.0"),
+        ({"c": float("inf")}, "c must be"),
+        ({"c": "1"}, "c must be"),
+        ({"folds": 1}, "folds must be 0 or a whole number from 2 to 100, not 1"),
+        ({"folds": 100_000}, "folds must be"),
+        ({"folds": 2.0}, "folds must be"),
+        ({"folds": -HUGE}, "folds must be .* not a number of thousands of digits"),
+        ({"neighbours": 0, "induced": "neighbours"}, "neighbours must be a whole number from 1 to 1,000,000, not 0"),
+        ({"rounds": 0}, "rounds must be"),
+        ({"rounds": HUGE}, "rounds must be"),
+        ({"rounds": 2, "induced": "neighbours"}, "rounds would have no effect"),
+        ({"neighbours": 7}, "neighbours would have no effect: the induced estimate 'logistic' does not look at it"),
+        ({"c": 2.0, "folds": 3, "induced": "neighbours"}, "c, folds would have no effect"),
+        ({"seed": -1}, "seed must be a whole number from 0 to 9,223,372,036,854,775,807, not -1"),
+        ({"seed": 2**64}, "seed must be"),
+        ({"theta_loss": 1.5}, r"theta_loss must be a number from 0 to 1, not 1.5"),
+        ({"theta_consistency": NAN}, "theta_consistency must be"),
+        ({"threshold": None}, "threshold must be"),
+        ({"selectors": ("zero_shot",)}, "unknown selector 'zero_shot'"),
+        ({"selectors": ()}, "name each selector once"),
+        ({"selectors": SELECTORS[:1] * 2}, "name each selector once"),
+        ({"selectors": ([],)}, "unknown selector"),
+        ({"selectors": 4}, "unknown selector 4"),
+        ({"induced": "forest"}, "unknown induced 'forest'"),
+        ({"induced": None}, "unknown induced None"),
+        ({"combine": "2-of-3"}, "does not fit"),
+        ({"combine": "9" * 5000 + "-of-4"}, "unknown combination"),
+        ({"combine": 3}, "unknown combination"),
+        ({"ranking": "loss"}, "unknown ranking"),
+        ({"balanced": "no"}, "balanced must be True or False"),
+        ({"raw_posterior": 2}, "raw_posterior must be True or False"),
     ],
 )
-def test_meaningless_configurations_are_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(UsageError):
+def test_meaningless_configurations_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         AuditConfig(**changes)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    config = AuditConfig(folds=np.int64(5), c=np.float32(2), seed=np.uint8(3), balanced=np.bool_(False))
+    assert config == AuditConfig(folds=5, c=2.0, seed=3, balanced=False)
+    assert AuditConfig(selectors="induced_loss") == AuditConfig(selectors=("induced_loss",))
+
+
+def test_a_change_without_effect_is_refused_and_what_it_puts_aside_forgotten() -> None:
+    recommended = AuditConfig(**preset("recommended"))
+    neighbours = recommended.with_changes(induced="neighbours", neighbours=20)
+    assert (neighbours.c, neighbours.folds, neighbours.rounds) == (1.0, 0, 1)
+    with pytest.raises(UsageError, match="c would have no effect"):
+        AuditConfig().with_changes(induced="neighbours", c=1.0)
+    # An index that was written before such options were refused stays readable.
+    assert AuditConfig.from_dict({"induced": "neighbours", "folds": 5}) == AuditConfig(induced="neighbours")
 
 
 def test_configurations_survive_a_round_trip() -> None:

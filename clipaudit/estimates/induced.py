@@ -46,7 +46,7 @@ def fit_folded_logistic(
     c: float = 1.0,
     balanced: bool = True,
     folds: int = 0,
-    seed: int = 0,
+    keys: Tensor | None = None,
     kept: Tensor | None = None,
 ) -> FoldedLogistic:
     """Fit eq. 8, as the paper does on all samples, or (beyond the paper) for each fold on the others.
@@ -61,7 +61,8 @@ def fit_folded_logistic(
         c: Inverse strength of the L2 penalty.
         balanced: Weigh class k by N / (K n_k).
         folds: 0 for in-sample probabilities, else at least 2.
-        seed: Of the assignment to folds, which is stratified by class.
+        keys: (n,) int64, different for each sample: their order draws the folds, which are stratified by class, so that
+            the order of the rows does not matter. None takes the order of the rows.
         kept: (n,) bool, the samples to fit on; None takes all. All are judged.
     """
     kept = torch.ones_like(labels, dtype=torch.bool) if kept is None else kept
@@ -69,7 +70,8 @@ def fit_folded_logistic(
         rows = slice(None) if kept.all() else kept.nonzero().squeeze(1)
         model = fit_logistic_regression(embeddings[rows], labels[rows], n_classes, c=c, balanced=balanced)
         return FoldedLogistic([model], labels.new_zeros(len(labels)))
-    assignment = stratified_folds(labels, folds, seed)
+    keys = torch.arange(len(labels), device=labels.device) if keys is None else keys
+    assignment = stratified_folds(labels, folds, keys)
     models: list[LogisticModel] = []
     for number in range(folds):
         others = ((assignment != number) & kept).nonzero().squeeze(1)
@@ -82,11 +84,10 @@ def fit_folded_logistic(
     return FoldedLogistic(models, assignment)
 
 
-def stratified_folds(labels: Tensor, folds: int, seed: int) -> Tensor:
-    """(n,) int64 fold of each sample: random, with each class spread evenly over the folds."""
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(labels), generator=generator)
-    by_class = shuffled[labels.cpu()[shuffled].argsort(stable=True)]
-    result = torch.empty(len(labels), dtype=torch.int64)
-    result[by_class] = torch.arange(len(labels)) % folds
-    return result.to(labels.device)
+def stratified_folds(labels: Tensor, folds: int, keys: Tensor) -> Tensor:
+    """(n,) int64 fold of each sample: drawn by its key, with each class spread evenly over the folds."""
+    by_key = keys.argsort(stable=True)
+    by_class = by_key[labels[by_key].argsort(stable=True)]
+    result = torch.empty_like(labels)
+    result[by_class] = torch.arange(len(labels), device=labels.device) % folds
+    return result

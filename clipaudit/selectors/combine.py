@@ -29,7 +29,7 @@ def votes_needed(combine: str, n_selectors: int) -> int:
     named = {"intersection": n_selectors, "union": 1, "majority": n_selectors // 2 + 1}
     if combine in named:
         return named[combine]
-    match = re.fullmatch(r"(\d+)-of-(\d+)", combine)
+    match = re.fullmatch(r"(\d{1,3})-of-(\d{1,3})", str(combine))
     if match is None:
         raise UsageError(f"unknown combination {combine!r}. Use intersection, union, majority or K-of-{n_selectors}.")
     votes, of = int(match[1]), int(match[2])
