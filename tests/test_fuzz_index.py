@@ -310,7 +310,7 @@ def test_mutated_indexes(base: Base, tmp_path: Path, call: str) -> None:
             try:
                 table, metadata = _mutated(base, number)
                 pq.write_table(table.replace_schema_metadata(metadata), out / "i.parquet")
-            except (pa.ArrowException, ValueError, TypeError, KeyError, IndexError):
+            except (pa.ArrowException, ValueError, TypeError, KeyError, IndexError, AttributeError):
                 return  # Nothing that a file could hold.
             CALLS[call](clipaudit.read_index(out / "i.parquet"), base, out)
         finally:
@@ -340,13 +340,15 @@ def test_flipped_bits_of_an_index_change_nothing_silently(base: Base, tmp_path: 
 
 def test_cut_and_garbled_indexes(base: Base, tmp_path: Path) -> None:
     data, rng = base.indexes[0].read_bytes(), np.random.default_rng(15)
+    expected = clipaudit.read_index(base.indexes[0])
 
     def run(number: int) -> None:
         start, end = sorted(rng.integers(0, len(data), 2).tolist())
         garbled = [data[:start], data[:start] + data[end:], data[:start] + rng.bytes(end - start) + data[end:]]
         (tmp_path / "i.parquet").write_bytes(garbled[number % 3])
-        clipaudit.read_index(tmp_path / "i.parquet")
-        raise LostError("it was read")
+        found = clipaudit.read_index(tmp_path / "i.parquet")
+        if not (found.table.equals(expected.table) and found.metadata == expected.metadata):
+            raise LostError(f"bytes {start} to {end} changed the content")
 
     campaign("clean indexes: cut and garbled", range(size(60)), run)
 
@@ -366,10 +368,10 @@ def test_mutated_cache_json(base: Base, tmp_path: Path) -> None:
         rng, cache = np.random.default_rng(number), _copy(base, tmp_path / str(number))
         content = json.loads((cache / "cache.json").read_bytes())
         _, content = metadata_junk(rng, expected.table, content)
-        if number % 5 == 0:
+        if number % 5 == 0 and isinstance(content.get("plan"), list):
             content["plan"] *= 2
         if number % 2:
-            del content["checksum"]
+            content.pop("checksum", None)
         text = json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
         (cache / "cache.json").write_bytes(text)
         found = EmbeddingsCache.open(cache).read()
