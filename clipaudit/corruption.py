@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,7 +21,6 @@ from clipaudit.files import check_images, check_output, write_atomically
 from clipaudit.samples import ParquetSource, SourceOptions, open_source
 from clipaudit.samples.base import relative_id
 from clipaudit.spelling import normalise
-from clipaudit.spreadsheets import write_csv
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -272,8 +272,10 @@ def _vectors(cache: str | Path | None, ids: Sequence[str]) -> NDArray[np.float16
 
 
 def _write(out: Path, table: pa.Table) -> None:
-    def write_text(beside: Path) -> None:
-        write_csv(table, beside, separator="\t" if out.suffix.lower() == ".tsv" else ",")
+    def write_csv(beside: Path) -> None:
+        separator = "\t" if out.suffix.lower() == ".tsv" else ","
+        # Raw, unlike an export: programs read a manifest, for which a class must keep its name.
+        pyarrow.csv.write_csv(table, beside, pyarrow.csv.WriteOptions(delimiter=separator))
 
     def write_jsonl(beside: Path) -> None:
         buffer = io.StringIO()
@@ -282,8 +284,8 @@ def _write(out: Path, table: pa.Table) -> None:
         beside.write_text(buffer.getvalue(), encoding="utf-8")
 
     writers: dict[str, Callable[[Path], None]] = {
-        ".csv": write_text,
-        ".tsv": write_text,
+        ".csv": write_csv,
+        ".tsv": write_csv,
         ".jsonl": write_jsonl,
         ".parquet": lambda beside: pq.write_table(table, beside),
     }

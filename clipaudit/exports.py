@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 
 from clipaudit.errors import UsageError
 from clipaudit.files import check_folder, check_output, write_atomically
 from clipaudit.index import CleanIndex
 from clipaudit.links import link_images
-from clipaudit.spreadsheets import write_csv
+from clipaudit.text import FORMULA
 
 ENDINGS = (".csv", ".jsonl", ".txt", ".npy", "")
 
@@ -48,7 +50,8 @@ def export(index: CleanIndex, path: str | Path, *, raw: bool = False) -> list[st
         return link_images(index, path)
     index.check_output(path)
     if kind == ".csv":
-        write_atomically(path, lambda beside: write_csv(index.table, beside, raw=raw))
+        table = index.table if raw else _without_formulas(index.table)
+        write_atomically(path, lambda beside: pyarrow.csv.write_csv(table, beside))
     elif kind == ".jsonl":
         write_atomically(path, lambda beside: _write_jsonl(index.table, beside))
     else:
@@ -73,6 +76,18 @@ def check_export(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> 
             " without an ending makes a folder of links."
         )
     (check_output if kind else check_folder)(path, inputs)
+
+
+def _without_formulas(table: pa.Table) -> pa.Table:
+    """`escape_formula` for every text in a table: a class may be called `=HYPERLINK("http://...")`."""
+
+    def escaped(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        is_text = pa.types.is_string(column.type)
+        return pc.replace_substring_regex(column, rf"\A({FORMULA})", r"'\1") if is_text else column
+
+    return pa.table({name: escaped(table[name]) for name in table.column_names})
 
 
 def _write_jsonl(table: pa.Table, path: Path) -> None:

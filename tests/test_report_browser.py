@@ -17,6 +17,7 @@ from report_helpers import Row, index_of
 
 import clipaudit
 from clipaudit.review import apply_marks
+from clipaudit.text import printable
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install 'clipaudit[browser]'")
 from browser_helpers import CONTRASTS, Report  # noqa: E402
@@ -27,6 +28,8 @@ HOSTILE = (
     "</script><script>document.title=2</script>",
     "\"quotes' & &amp; \u2028 <b>bold</b>",
     '=HYPERLINK(1),"two"',
+    "'=already escaped",
+    "line\nbreak, \x1b[2J and \u202ereversed",
 )
 
 
@@ -249,7 +252,7 @@ def test_hostile_names_are_text_and_survive_the_round_trip(
     index, path = hostile
     report.open(path)
     assert report.driver.title == f"{path.parent.name}: label audit"
-    assert report.script("return document.querySelectorAll('.card img').length") == 8
+    assert report.script("return document.querySelectorAll('.card img').length") == 2 * len(HOSTILE)
     assert (
         report.script(
             "return document.querySelectorAll('main b i, main script, img:not([src^=\"data:image/webp\"])').length"
@@ -257,7 +260,9 @@ def test_hostile_names_are_text_and_survive_the_round_trip(
         == 0
     )
     names = report.script("return [...document.querySelectorAll('.class .name')].map((name) => name.textContent)")
-    assert sorted(names) == sorted(HOSTILE)
+    assert sorted(names) == sorted(map(printable, HOSTILE))
+    shown = report.script("return document.body.innerText")
+    assert not {character for character in shown if not character.isprintable()} - {"\n", "\t"}
     gone = report.script(
         "return [...document.querySelectorAll('#unreadable td, #unreadable tbody th')].map((c) => c.textContent)"
     )
@@ -266,7 +271,9 @@ def test_hostile_names_are_text_and_survive_the_round_trip(
         report.click(button)
     marks = report.export()
     reviewed, summary = apply_marks(index, marks)
-    assert summary.relabel == 8
+    assert summary.relabel == 2 * len(HOSTILE)
+    with marks.open(newline="") as file:
+        assert not [cell for row in csv.reader(file) for cell in row if cell.startswith(("=", "\t", "+", "-", "@"))]
     rows = np.flatnonzero([mark == "relabel" for mark in reviewed.table["reviewed"].to_pylist()])
     given = [index.table["label"][row].as_py() for row in rows]
     assert [reviewed.table["label"][row].as_py() for row in rows] == [
@@ -276,7 +283,7 @@ def test_hostile_names_are_text_and_survive_the_round_trip(
     report.script("localStorage.clear()")
     report.driver.refresh()
     report.find("#import-file").send_keys(str(tmp_path / "kept.csv"))
-    report.until(lambda: report.text("#marks-status").startswith("8 marks: 0 right, 8 relabel, 0 drop. Imported 8."))
+    report.until(lambda: report.text("#marks-status").startswith("12 marks: 0 right, 12 relabel, 0 drop. Imported 12."))
     assert report.export().read_bytes() == (tmp_path / "kept.csv").read_bytes()
     (tmp_path / "bad.csv").write_text("id,mark,label\nx.png,perhaps,\n")
     report.find("#import-file").send_keys(str(tmp_path / "bad.csv"))

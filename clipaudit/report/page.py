@@ -13,11 +13,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from clipaudit.report.wording import percent
+from clipaudit.text import printable
 
 SCRIPTS = ("data.js", "marks.js", "gallery.js", "page.js")
 _TEMPLATES = Path(__file__).parent / "templates"
-# Characters that could end a script element or a line of JavaScript; inside JSON strings their escapes mean the same.
-_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+# Characters that could end a script element; inside JSON strings their escapes mean the same.
+_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\x7f"}
 
 
 def render(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
@@ -30,6 +31,7 @@ def render(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("clipaudit.report"),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -46,9 +48,13 @@ def render(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 
 def json_block(data: Mapping[str, Any]) -> Markup:
-    """JSON that is safe inside a script element, whatever names and paths it holds."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Markup(text.translate(_ESCAPES))
+    """JSON in visible ASCII that is safe inside a script element, whatever names and paths it holds."""
+    return Markup(json.dumps(data, allow_nan=False, separators=(",", ":")).translate(_ESCAPES))
+
+
+def _visible(value: Any) -> Any:
+    """What a template shows: foreign text with escapes for control and direction characters."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _asset(name: str) -> Markup:

@@ -165,7 +165,7 @@ function showMark(made, sample) {
     const own = Boolean(mark) && mark[0] === "relabel" && (mark[1] !== suggestion || sample.suggested === sample.given);
     const pressed = kind === "other" ? own : Boolean(mark) && mark[0] === kind && !own;
     button.setAttribute("aria-pressed", String(pressed));
-    if (kind === "other") button.textContent = own ? `→ ${mark[1]}` : "Other …";
+    if (kind === "other") button.textContent = own ? visible(`→ ${mark[1]}`) : "Other …";
   }
 }
 

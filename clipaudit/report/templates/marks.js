@@ -59,9 +59,17 @@ function showMarks() {
   byId("marks").classList.toggle("sticky", marks.size > 0);
 }
 
-// ---- Export and import: RFC 4180, UTF-8, columns id, mark, label.
+// ---- Export and import: RFC 4180, UTF-8, columns id, mark, label. What a spreadsheet would run as a formula gets an
+// apostrophe in front, which import and clipaudit apply take away (escape_formula and unescape_formula in text.py).
 
-function quote(field) {
+const FORMULA = /^'*[=+\-@\t\r]/;
+
+function unescapeFormula(field) {
+  return field.startsWith("'") && FORMULA.test(field) ? field.slice(1) : field;
+}
+
+function quote(text) {
+  const field = FORMULA.test(text) ? `'${text}` : text;
   return /[",\r\n]|^\s|\s$/.test(field) ? `"${field.replaceAll('"', '""')}"` : field;
 }
 
@@ -107,13 +115,17 @@ function readMarks(text) {
   const [header, ...rows] = parseCsv(text);
   const [id, mark, label] = ["id", "mark", "label"].map((name) => (header || []).indexOf(name));
   if (id < 0 || mark < 0 || label < 0) throw new Error("the first line must name the columns id, mark and label");
+  const known = new Set(samples.map((sample) => sample.id));
+  const idOf = (text) => (known.has(text) ? text : unescapeFormula(text));
+  const labelOf = (text) => (data.classes.includes(text) ? text : unescapeFormula(text));
   return rows.map((row, number) => {
     const where = `row ${number + 2}`;
     if (!row[id]) throw new Error(`${where} has no id`);
     if (!MARKS.includes(row[mark])) throw new Error(`${where}: the mark is "${row[mark]}", not right, relabel or drop`);
     const relabel = row[mark] === "relabel";
-    if (relabel && !data.classes.includes(row[label])) throw new Error(`${where}: there is no class "${row[label]}"`);
-    return [row[id], [row[mark], relabel ? row[label] : ""]];
+    const name = relabel ? labelOf(row[label]) : "";
+    if (relabel && !data.classes.includes(name)) throw new Error(`${where}: there is no class "${name}"`);
+    return [idOf(row[id]), [row[mark], name]];
   });
 }
 
@@ -129,6 +141,6 @@ async function importMarks(file) {
     status.textContent += ` Imported ${count(read.length)}.`;
     if (elsewhere) status.textContent += ` ${count(elsewhere)} of them belong to images that are not in this file.`;
   } catch (error) {
-    status.textContent = `${file.name} was not imported: ${error.message}.`;
+    status.textContent = visible(`${file.name} was not imported: ${error.message}.`);
   }
 }

@@ -5,7 +5,7 @@ let chosenFor = null;
 
 function chooseClass(sample) {
   const names = byId("class-names");
-  if (!names.children.length) names.append(...data.classes.map((name) => element("option", { value: name })));
+  if (!names.children.length) names.append(...data.classes.map((name) => element("option", { value: visible(name) })));
   chosenFor = sample;
   byId("choose-error").hidden = true;
   byId("choose-class").value = "";
@@ -15,10 +15,11 @@ function chooseClass(sample) {
 
 function submitClass(event) {
   event.preventDefault();
-  const name = byId("choose-class").value;
+  const typed = byId("choose-class").value;
   const problem = byId("choose-error");
-  if (!data.classes.includes(name)) {
-    problem.textContent = `There is no class "${name}". Choose one of the list.`;
+  const name = data.classes.find((known) => known === typed || visible(known) === typed);
+  if (name === undefined) {
+    problem.textContent = visible(`There is no class "${typed}". Choose one of the list.`);
     problem.hidden = false;
     return;
   }
