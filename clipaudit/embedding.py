@@ -16,6 +16,7 @@ from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.pipeline import EmbedProgress, Pipeline, Progress
 from clipaudit.plausibility import class_warnings
 from clipaudit.samples import ParquetSource, Source, SourceOptions, open_source
+from clipaudit.threads import thread_count
 
 CACHE_HOME = Path(".clipaudit")
 LISTED_UNREADABLE = 10
@@ -104,13 +105,14 @@ def embed(
         SourceError: the source has no labelled images, or a bad row; or nearly no image can be read.
         ModelError: the model cannot be loaded.
         CacheError: the cache belongs to another model or source, or the source keeps changing meanwhile.
-        UsageError: a shard that does not exist.
+        UsageError: a shard that does not exist, a number of workers out of range.
     """
     number, shards = shard
     if not 1 <= number <= shards:
         raise UsageError(
             f"shard {number}/{shards} does not exist: shards are numbered 1/{shards} to {shards}/{shards}."
         )
+    thread_count(workers)
     report = progress or (lambda _: None)
     opened = open_source(source, options)
     report(EmbedProgress("loading the model"))
@@ -120,7 +122,7 @@ def embed(
     for _ in range(PLANS):
         store, counts = _planned(store, opened, report)
         share = dict(store.info.plan[number - 1 :: shards])
-        _fill(store, opened, model, share, workers or _fitting_workers(model), report, work)
+        _fill(store, opened, model, share, thread_count(workers, _fitting_workers(model)), report, work)
         if share.keys() <= store.part_files().keys():
             break
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -15,15 +16,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipaudit.embeddings import Fingerprint
-from clipaudit.errors import ModelError, PromptError, UsageError
-from clipaudit.images import Preprocessing, decode
+from clipaudit.errors import ImageError, ModelError, PromptError, UsageError
+from clipaudit.images import Preprocessing, opened
+from clipaudit.model_trial import check_folder, check_processor, check_weights, model_faults, try_out
 
 if TYPE_CHECKING:
     import torch
 
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-CPU_BATCH, LARGEST_BATCH, PROBE_BATCH = 64, 1024, 16
+CPU_BATCH, LARGEST_BATCH, PROBE_BATCH, MAX_BATCH = 64, 1024, 16, 4096
+# A model's own processor enlarges the whole picture before it crops, and needs memory for all of it.
+MAX_EXACT_RATIO = 100
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -59,6 +63,7 @@ class Encoder:
         self.precision = _choose_precision(options.precision, self.device)
         self._tokenizer, self._image_processor = processor.tokenizer, processor.image_processor
         config = json.loads(json.dumps(self._image_processor.to_dict(), sort_keys=True, default=str))
+        check_processor(options.model, config)
         self._preprocessing = None if options.exact else Preprocessing.from_processor(config)
         if self._preprocessing:
             self._mean = torch.tensor(self._preprocessing.mean, device=self.device)
@@ -86,10 +91,16 @@ class Encoder:
             ImageError: the image cannot be read.
         """
         if self._preprocessing:
-            return self._preprocessing.apply(decode(data, target=self._preprocessing.target))
-        return self._process(decode(data))
+            return self._preprocessing.prepare(data)
+        with opened(data) as image:
+            if max(image.size) > MAX_EXACT_RATIO * min(image.size):
+                raise ImageError(f"{image.width} x {image.height} pixels are too long a strip for exact mode")
+            return self.prepare_image(image)
 
-    def _process(self, image: Image.Image) -> NDArray[np.float32]:
+    def prepare_image(self, image: Image.Image) -> Pixels:
+        """The same from an RGB image."""
+        if self._preprocessing:
+            return self._preprocessing.apply(image)
         pixels: NDArray[np.float32] = self._image_processor(image, return_tensors="np")["pixel_values"][0]
         return pixels
 
@@ -110,9 +121,14 @@ class Encoder:
             batch = batch.pin_memory()
         while start < len(batch):
             try:
-                features.append(self._image_features(batch[start : start + self.batch_size]))
+                features.append(self.image_features(batch[start : start + self.batch_size]))
                 start += self.batch_size
-            except torch.OutOfMemoryError:
+            except (RuntimeError, MemoryError) as error:
+                if not _is_lack_of_memory(error):
+                    raise ModelError(
+                        f"{self.device} cannot run this model: {_first_line(error)}"
+                        " Try --precision float32, or --device cpu."
+                    ) from error
                 if self.batch_size == 1:
                     raise ModelError(
                         f"{self.device} has too little memory for one image. Choose a smaller model or --device cpu."
@@ -122,7 +138,8 @@ class Encoder:
                     torch.cuda.empty_cache()
         return torch.cat(features)
 
-    def _image_features(self, batch: torch.Tensor) -> torch.Tensor:
+    def image_features(self, batch: torch.Tensor) -> torch.Tensor:
+        """The same for one batch that the device has room for."""
         import torch
 
         with torch.inference_mode():
@@ -143,13 +160,19 @@ class Encoder:
 
         Raises:
             PromptError: a text has more tokens than the encoder reads.
+            ModelError: the tokenizer belongs to another model, or an embedding is not finite.
         """
         import torch
 
-        limit = self._token_limit
-        for text, tokens in zip(texts, self._tokenizer(list(texts))["input_ids"], strict=True):
+        limit, known = self._token_limit, self._known_tokens
+        for text, tokens in zip(texts, self.tokenize(texts), strict=True):
             if len(tokens) > limit:
                 raise PromptError(f"{len(tokens)} tokens, the text encoder reads {limit}. Shorten: {text!r}")
+            if max(tokens, default=0) >= known:
+                raise ModelError(
+                    f"the tokenizer gives token {max(tokens):,}, but the text encoder knows {known:,} only: their files"
+                    " belong to different models. Copy tokenizer.json from where the weights come from."
+                )
         features = []
         for start in range(0, len(texts), CPU_BATCH):
             # Fixed padding: some dual encoders (SigLIP) were trained with nothing else.
@@ -159,7 +182,25 @@ class Encoder:
             with torch.inference_mode():
                 features.append(_unit_rows(self._model.get_text_features(**tokens.to(self.device))).cpu())
         result: NDArray[np.float32] = torch.cat(features).numpy()
+        for row in np.flatnonzero(~np.isfinite(result).all(axis=1))[:1]:
+            advice = "" if self.precision == "float32" else " Run again with --precision float32."
+            raise ModelError(f"the text encoder gives NaN in {self.precision} for {texts[row]!r}.{advice}")
         return result
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token numbers of each text, begin and end included, without padding."""
+        tokens: list[list[int]] = self._tokenizer(list(texts))["input_ids"]
+        return tokens
+
+    @property
+    def has_finite_weights(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        return all(bool(tensor.isfinite().all()) for tensor in self._model.state_dict().values())
+
+    @property
+    def _known_tokens(self) -> int:
+        text_config = getattr(self._model.config, "text_config", self._model.config)
+        return int(getattr(text_config, "vocab_size", None) or sys.maxsize)
 
     @property
     def _token_limit(self) -> int:
@@ -173,9 +214,7 @@ class Encoder:
         if self.device.type != "cuda":
             return CPU_BATCH
         blank = Image.new("RGB", (64, 64))
-        probe = np.stack(
-            [self._preprocessing.apply(blank) if self._preprocessing else self._process(blank)] * PROBE_BATCH
-        )
+        probe = np.stack([self.prepare_image(blank)] * PROBE_BATCH)
         self.batch_size = PROBE_BATCH
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
@@ -190,14 +229,16 @@ def load_encoder(options: EncoderOptions | None = None) -> Encoder:
     """Load a dual encoder from a local folder or the Hugging Face hub. Code in a model's repository is never run.
 
     Raises:
-        ModelError: it cannot be found, reached or loaded, or it is no dual encoder of images and texts.
-        UsageError: an unknown device or precision.
+        ModelError: it cannot be found, reached or loaded, it is no dual encoder of images and texts, or a trial shows
+            that its embeddings mean nothing.
+        UsageError: an unknown device or precision, a batch size out of range.
     """
     options = options or EncoderOptions()
     if options.precision not in PRECISIONS:
         raise UsageError(f"unknown precision {options.precision!r}. Choose one of: {', '.join(PRECISIONS)}.")
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UsageError(f"the batch size must be at least 1, not {options.batch_size}.")
+    if options.batch_size is not None and not 1 <= options.batch_size <= MAX_BATCH:
+        raise UsageError(f"the batch size must lie between 1 and {MAX_BATCH:,}, not {options.batch_size}.")
+    check_folder(options.model)
     # Missing torchvision, unexpected weights and the like concern the developer of a model, not the user of an audit.
     logging.getLogger("transformers").setLevel(logging.ERROR)
     from transformers import AutoModel, AutoProcessor
@@ -209,7 +250,10 @@ def load_encoder(options: EncoderOptions | None = None) -> Encoder:
     place: dict[str, Any] = {"revision": options.revision, "trust_remote_code": False}
     load_processor: Callable[..., Any] = AutoProcessor.from_pretrained
     try:
-        model = AutoModel.from_pretrained(options.model, **place)
+        # Weights in pickle format could run code; safetensors hold numbers only.
+        model, loading = AutoModel.from_pretrained(
+            options.model, use_safetensors=True, output_loading_info=True, **place
+        )
         processor = load_processor(options.model, backend="pil", **place)
     except Exception as error:
         # transformers, the hub client and safetensors raise types of their own when a folder or a network is not right.
@@ -220,12 +264,21 @@ def load_encoder(options: EncoderOptions | None = None) -> Encoder:
             f"{options.model} is a {type(model).__name__}, no dual encoder of images and texts."
             f" Choose a CLIP-like model, for example {DEFAULT_MODEL}."
         )
-    return Encoder(model, processor, options, revision=str(getattr(model.config, "_commit_hash", None) or ""))
+    check_weights(options.model, loading)
+    with model_faults(options.model):
+        encoder = Encoder(model, processor, options, revision=str(getattr(model.config, "_commit_hash", None) or ""))
+        try_out(encoder, options.model)
+    return encoder
 
 
 def _load_fault(model: str, error: Exception) -> str:
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    first_line = _first_line(error)
     if Path(model).is_dir():
+        if not any(Path(model).glob("*.safetensors")) and any(Path(model).glob("*.bin")):
+            return (
+                f"the model folder {model} holds its weights in pickle format only (.bin), which could run code and is"
+                " never loaded. Save it again with save_pretrained, which writes model.safetensors."
+            )
         return (
             f"the model folder {model} cannot be loaded: {first_line} It must hold what save_pretrained writes:"
             " config.json, model.safetensors, tokenizer and image processor files."
@@ -235,6 +288,18 @@ def _load_fault(model: str, error: Exception) -> str:
         " Without a network, copy the model's folder here (huggingface-cli download, elsewhere) and name it:"
         " --model path/to/folder"
     )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """torch has a type for it on a GPU; on the CPU it says so in words."""
+    import torch
+
+    words = ("out of memory", "allocate memory", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
 
 
 def _unit_rows(output: Any) -> torch.Tensor:
@@ -252,9 +317,11 @@ def choose_device(name: str) -> torch.device:
     if name != "auto":
         try:
             device = torch.device(name)
-            torch.zeros(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+            # There and back: some devices take numbers and never give them out again ("meta").
+            torch.ones(1, device=device).cpu()
+        except Exception as error:
+            # RuntimeError, AssertionError, NotImplementedError or ImportError, by the kind of device.
+            reason = _first_line(error)
             raise UsageError(f"device {name!r} cannot be used: {reason}. Try --device cpu.") from None
         return device
     if torch.cuda.is_available():

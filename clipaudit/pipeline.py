@@ -14,6 +14,7 @@ import numpy as np
 from clipaudit.embeddings import EmbeddingsCache, Key, Vectors, split_into_parts
 from clipaudit.encoders import Encoder, Pixels
 from clipaudit.errors import ImageError, ModelError
+from clipaudit.images import one_unreadable
 from clipaudit.samples import FaultySample, Sample, Source
 
 if TYPE_CHECKING:
@@ -149,7 +150,8 @@ class Pipeline:
             try:
                 if isinstance(sample, FaultySample):
                     raise ImageError(sample.reason)
-                results.append(self._model.prepare(self._source.read(sample.id)))
+                with one_unreadable("cannot be read"):
+                    results.append(self._model.prepare(self._source.read(sample.id)))
             except ImageError as error:
                 results.append(error)
         return results

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -14,13 +13,14 @@ import torch
 
 from clipaudit.encoders import choose_device
 from clipaudit.errors import ImageError, UsageError
-from clipaudit.images import decode
+from clipaudit.images import one_unreadable
 from clipaudit.mixfix.checkpoints import load_weights
 from clipaudit.mixfix.engine import Engine
 from clipaudit.mixfix.models import Architecture, build
 from clipaudit.mixfix.pixels import DevicePixels
 from clipaudit.mixfix.run_folder import RunFolder
 from clipaudit.samples import FaultySample, Sample, Source, SourceOptions, open_source
+from clipaudit.threads import thread_count
 
 WEIGHTS = ("best", "last")
 # Images that are decoded, seen and forgotten together.
@@ -60,6 +60,7 @@ def predict(
     """
     if weights not in WEIGHTS:
         raise UsageError(f"unknown weights {weights!r}. Choose from: {', '.join(WEIGHTS)}.")
+    threads = thread_count(workers)
     folder, report = RunFolder.open(Path(run)), progress or (lambda _: None)
     architecture = folder.architecture
     engine = Engine(choose_device(device), precision, architecture)
@@ -69,7 +70,7 @@ def predict(
     names = folder.facts["class_names"]
     opened = open_source(source, options)
     parts, done = [_table([], [], np.empty(0), np.empty(0, np.int64), names)], 0
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1, "clipaudit-decode") as decoders:
+    with ThreadPoolExecutor(threads, "clipaudit-decode") as decoders:
         samples = opened.samples()
         while share := list(islice(samples, IMAGES_AT_ONCE)):
             decoded = list(decoders.map(lambda sample: _decode(opened, sample, architecture), share))
@@ -90,8 +91,8 @@ def _decode(source: Source, sample: Sample, architecture: Architecture) -> np.nd
     try:
         if isinstance(sample, FaultySample):
             raise ImageError(sample.reason)
-        preprocessing = architecture.preprocessing
-        return preprocessing.apply(decode(source.read(sample.id), target=preprocessing.target))
+        with one_unreadable("cannot be read"):
+            return architecture.preprocessing.prepare(source.read(sample.id))
     except ImageError as error:
         return error
 

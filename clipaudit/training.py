@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from clipaudit.mixfix.run import Progress, Run, TrainProgress, TrainSummary, dec
 from clipaudit.mixfix.run_folder import RunFolder
 from clipaudit.mixfix.trainer import Trainer
 from clipaudit.samples import SourceOptions
+from clipaudit.threads import thread_count
 
 if TYPE_CHECKING:
     from clipaudit.mixfix.tensorboard import Board
@@ -70,6 +70,7 @@ def train(
         ModelError, UsageError: see their messages.
     """
     check_folder(out, new=False)
+    threads = thread_count(workers)
     config, report = config or TrainConfig(), progress or (lambda _: None)
     report(TrainProgress("reading", epochs=config.epochs))
     index = index if isinstance(index, CleanIndex) else read_index(index)
@@ -100,7 +101,7 @@ def train(
             engine.device,
             place=pixels,
             folder=folder.path,
-            workers=workers or os.cpu_count() or 1,
+            workers=threads,
             report=lambda done, total: report(TrainProgress("decoding", done, total, epochs=config.epochs)),
         )
 

@@ -39,10 +39,11 @@ def can_draw(console: Console) -> bool:
 def picture(reader: ImageReader, sample_id: str) -> Text:
     """The image of a sample, or why it cannot be shown."""
     from clipaudit.errors import ImageError
-    from clipaudit.images import decode
+    from clipaudit.images import one_unreadable, opened
 
     try:
-        return half_blocks(decode(reader.read(sample_id), target=EDGE))
+        with one_unreadable("cannot be read"), opened(reader.read(sample_id), target=EDGE) as image:
+            return half_blocks(image)
     except ImageError as error:
         return Text(printable(str(error)), style="dim")
 

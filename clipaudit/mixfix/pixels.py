@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipaudit.errors import ClipAuditError, ImageError, UsageError
-from clipaudit.images import Preprocessing, decode
+from clipaudit.images import Preprocessing, one_unreadable
 from clipaudit.mixfix.data import Samples
 
 PLACES = ("auto", "device", "disk")
@@ -135,8 +135,8 @@ def _decode_into(
     def decode_share(share: NDArray[np.int64]) -> int:
         for row in share.tolist():
             try:
-                picture = decode(samples.read(samples.ids[row]), target=preprocessing.target)
-                images[row] = preprocessing.apply(picture)
+                with one_unreadable("cannot be read"):
+                    images[row] = preprocessing.prepare(samples.read(samples.ids[row]))
             except ImageError as error:
                 reasons[row] = str(error)
         return len(share)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from clipaudit.errors import ImageError
-from clipaudit.images import decode
+from clipaudit.images import one_unreadable, opened
 
 # The longer edge in pixels. A smaller image keeps its size: the browser enlarges it as well as we could.
 EDGE = 96
@@ -56,13 +56,13 @@ def thumbnails(
 
 
 def _thumbnail(sample_id: str, read: Callable[[str], bytes]) -> Thumbnail:
+    buffer = io.BytesIO()
     try:
-        image = decode(read(sample_id), target=EDGE)
+        with one_unreadable("cannot be read"), opened(read(sample_id), target=EDGE) as image:
+            image.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
+            # A colour profile or a comment in the original may be larger than the thumbnail, and is nobody's business.
+            image.info.clear()
+            image.save(buffer, "WEBP", quality=QUALITY, method=4)
     except ImageError as error:
         return Thumbnail("", 0, 0, str(error))
-    image.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
-    # A colour profile or a comment in the original may be larger than the thumbnail, and is nobody's business.
-    image.info.clear()
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=QUALITY, method=4)
     return Thumbnail(f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}", image.width, image.height, "")

@@ -1,0 +1,92 @@
+"""JPEG files that break off: read where only their end marker is missing, refused where pixels are.
+
+Pillow refuses every JPEG without an end marker, and fills up with grey, without a word, where one follows too early.
+Decoding with and without the marker tells what is really there: pixels that are grey with it and zero without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFile import ImageFile
+
+from clipaudit.errors import ImageError
+from clipaudit.image_bytes import END_OF_JPEG, Bare
+
+# Share of its pixels that a JPEG may lack: a few blocks in the lower right corner.
+MAX_MISSING = 0.05
+# Rows that a decoder holds back at the end of its data: one row of blocks and what chroma is interpolated from.
+HELD_BACK_ROWS = 18
+
+
+def load_whole(image: ImageFile, bare: Bare, reopen: Callable[[bytes], ImageFile]) -> Image.Image:
+    """Decode an image that has been opened.
+
+    Args:
+        image: Opened from `bare.data`, not yet decoded.
+        bare: The file.
+        reopen: Opens other bytes in the same way.
+
+    Raises:
+        ImageError: pixels are missing.
+        Exception: whatever Pillow raises on damaged data.
+    """
+    if image.format != "JPEG":
+        image.load()
+        return image
+    if _has_end(image):
+        if bare.scans == 1 and _middle_grey(image, image.height - 1, image.height).any():
+            cut = reopen(bare.data[: bare.data.rfind(END_OF_JPEG)])
+            _has_end(cut)
+            _refuse_missing(image, cut, HELD_BACK_ROWS)
+        return image
+    if not bare.all_scans:
+        raise ImageError("truncated: the file ends before all of its scans")
+    whole = reopen(bare.data + END_OF_JPEG)
+    whole.load()
+    _refuse_missing(whole, image, 0)
+    return whole
+
+
+def _has_end(image: ImageFile) -> bool:
+    """Decode as far as the data goes; where they break off, the rest stays zero."""
+    try:
+        image.load()
+    except OSError as error:
+        if "truncated" not in str(error):
+            raise
+        image.tile = []  # Nothing more to load: what is there can be looked at.
+        return False
+    return True
+
+
+def _refuse_missing(whole: Image.Image, cut: Image.Image, spared: int) -> None:
+    """Compare the last rows.
+
+    Args:
+        whole: Decoded with an end marker.
+        cut: Decoded without.
+        spared: Rows at the bottom that do not count, since they may be zero in any `cut`.
+
+    Raises:
+        ImageError: more than MAX_MISSING of the pixels are missing.
+    """
+    bottom = max(0, whole.height - spared)
+    top = max(0, bottom - whole.height // 10 - 1)
+    missing = _middle_grey(whole, top, bottom) & (_rows(cut, top, bottom) == 0).all(axis=2)
+    if missing.sum() > MAX_MISSING * math.prod(whole.size):
+        raise ImageError(f"truncated: more than {MAX_MISSING:.0%} of its pixels are missing")
+
+
+def _middle_grey(image: Image.Image, top: int, bottom: int) -> NDArray[np.bool_]:
+    """Where the rows of a picture have the colour that a decoder fills up with."""
+    return np.asarray(np.isin(_rows(image, top, bottom), (127, 128)).all(axis=2))
+
+
+def _rows(image: Image.Image, top: int, bottom: int) -> NDArray[np.uint8]:
+    rows = np.asarray(image.crop((0, top, image.width, bottom)))
+    return rows.reshape(*rows.shape[:2], -1)
