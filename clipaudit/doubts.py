@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipaudit.index import CleanIndex
+from clipaudit.ranges import COUNT
 from clipaudit.report.columns import Columns, read_columns
 from clipaudit.report.wording import reasons
 
@@ -71,12 +72,14 @@ class Doubts:
         class_name: The class as the index spells it; None for all.
         overview: Counts.
         classes: Classes with labels in doubt, the largest share first.
+        confusions: (given, suggested, samples in doubt) of two different classes, most frequent first.
         samples: The most doubtful first, without those that a person has marked: they are settled.
     """
 
     class_name: str | None
     overview: Overview
     classes: list[ClassDoubt]
+    confusions: list[tuple[str, str, int]]
     samples: list[Doubt]
 
 
@@ -89,8 +92,9 @@ def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 
         top: How many samples, at most.
 
     Raises:
-        UsageError: no such class.
+        UsageError: no such class, or `top` is out of range.
     """
+    top = COUNT.take("top", top)
     columns, number = read_columns(index), None if class_name is None else index.class_index(class_name)
     mine = np.ones(len(index), bool) if number is None else columns.labels == number
     in_doubt = mine & columns.in_doubt
@@ -104,7 +108,7 @@ def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 
     rows = np.flatnonzero(in_doubt)
     rows = rows[np.argsort(columns.score[rows], kind="stable")[:top]]
     name = None if number is None else columns.class_names[number]
-    return Doubts(name, overview, _classes(columns, mine), _samples(columns, rows))
+    return Doubts(name, overview, _classes(columns, mine), _confusions(columns, in_doubt), _samples(columns, rows))
 
 
 def _classes(columns: Columns, mine: NDArray[np.bool_]) -> list[ClassDoubt]:
@@ -113,6 +117,14 @@ def _classes(columns: Columns, mine: NDArray[np.bool_]) -> list[ClassDoubt]:
     doubts = np.bincount(columns.labels[mine & columns.in_doubt], minlength=n_classes)
     order = np.lexsort((np.arange(n_classes), -doubts, -doubts / np.maximum(sizes, 1)))
     return [ClassDoubt(columns.class_names[k], int(sizes[k]), int(doubts[k])) for k in order if doubts[k]]
+
+
+def _confusions(columns: Columns, in_doubt: NDArray[np.bool_]) -> list[tuple[str, str, int]]:
+    rows = in_doubt & (columns.labels != columns.suggested)
+    pairs, counts = np.unique(np.stack([columns.labels[rows], columns.suggested[rows]]), axis=1, return_counts=True)
+    names = columns.class_names
+    found = [(names[given], names[other], int(n)) for given, other, n in zip(*pairs, counts, strict=True)]
+    return sorted(found, key=lambda entry: (-entry[2], entry[:2]))
 
 
 def _samples(columns: Columns, rows: NDArray[np.int64]) -> list[Doubt]:

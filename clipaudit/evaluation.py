@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipaudit.config import AuditConfig
 from clipaudit.errors import SourceError
 from clipaudit.index import CleanIndex
 from clipaudit.samples.labels import read_column
@@ -59,6 +60,7 @@ class Evaluation:
         suggestion_accuracy: Share of the wrong labels for which the suggested label is the true one.
         n_unreadable: Samples without a score; they are not judged.
         matched_by: How the truth was matched to the samples: "path" or "row order".
+        warnings: What makes the audit, or this comparison, implausible.
     """
 
     overall: Metrics
@@ -67,6 +69,7 @@ class Evaluation:
     suggestion_accuracy: float | None
     n_unreadable: int
     matched_by: str
+    warnings: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers, ready for JSON."""
@@ -95,7 +98,7 @@ def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Seq
     is_clean, scores = index.is_clean[readable], table["clean_score"].to_numpy()
     selectors = {}
     for name in SELECTORS:
-        value = table[name.replace("_loss", "_posterior")].to_numpy()
+        value = table[deciding_column(name, index.config)].to_numpy()
         selectors[name] = metrics(right_given, table[f"{name}_clean"].to_numpy(zero_copy_only=False), value)
     classes = {
         name: metrics(right[mine], is_clean[mine], scores[mine], right_given[mine])
@@ -105,7 +108,18 @@ def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Seq
     suggested = np.asarray(table["suggested_label"].to_pylist(), object)
     found = float((suggested == values)[~right_given].mean()) if (~right_given).any() else None
     overall = metrics(right, is_clean, scores, right_given)
-    return Evaluation(overall, selectors, classes, found, int((~readable).sum()), matched_by)
+    warnings = list(index.metadata["warnings"])
+    if matched_by == "row order" and isinstance(truth, str | Path):
+        warnings.append(
+            f"the true labels of {truth} were matched by row order, because it has no column of paths or ids: nothing"
+            " shows that its rows are in the order of the index"
+        )
+    return Evaluation(overall, selectors, classes, found, int((~readable).sum()), matched_by, warnings)
+
+
+def deciding_column(selector: str, config: AuditConfig) -> str:
+    """The column of an index that this selector puts its threshold on."""
+    return selector.replace("_loss", "_posterior_raw" if config.raw_posterior else "_posterior")
 
 
 def match_truth(

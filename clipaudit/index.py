@@ -84,10 +84,22 @@ class CleanIndex:
         return np.flatnonzero(self.is_clean)
 
     @property
+    def reviewed(self) -> NDArray[np.bool_]:
+        """(n,) bool: a person has marked the sample."""
+        if not self.has_reviews:
+            return np.zeros(len(self), bool)
+        return np.asarray(pc.is_valid(self.table["reviewed"]).to_numpy())
+
+    @property
+    def in_doubt(self) -> NDArray[np.bool_]:
+        """(n,) bool: read, not called clean, and not settled by a person."""
+        return self.readable & ~self.is_clean & ~self.reviewed
+
+    @property
     def noise_rate(self) -> float:
         """Share of the readable samples whose label is in doubt, in [0, 1]."""
         readable = self.readable
-        return float(1 - self.is_clean[readable].mean()) if readable.any() else 0.0
+        return float(self.in_doubt[readable].mean()) if readable.any() else 0.0
 
     @property
     def has_reviews(self) -> bool:

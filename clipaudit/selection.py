@@ -14,19 +14,25 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clipaudit import __version__
-from clipaudit.audit import Scores, decide, score
+from clipaudit.audit import ESTIMATES, Scores, decide, score
+from clipaudit.audited_labels import AuditedLabels, audited_labels, listed_classes
 from clipaudit.config import DECISION_FIELDS, AuditConfig
 from clipaudit.embedding import CACHE_HOME
-from clipaudit.embeddings import CacheInfo, Embeddings, EmbeddingsCache
+from clipaudit.embeddings import CacheInfo, EmbeddingsCache
 from clipaudit.encoders import EncoderOptions, choose_device, load_encoder
 from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.evaluation import best_threshold
 from clipaudit.index import CleanIndex, build_table, replace_decision
+from clipaudit.plausibility import (
+    class_warnings,
+    decision_warnings,
+    prompt_warnings,
+    score_warnings,
+    some,
+    useless,
+)
 from clipaudit.prompts import ClassPrompts, class_prompts, find_prompts
-from clipaudit.samples.labels import read_column
 from clipaudit.text_embeddings import read_texts, write_texts
-
-NAMES_IN_A_WARNING = 5
 
 
 def select(
@@ -64,32 +70,56 @@ def select(
     report("reading embeddings")
     store = EmbeddingsCache.open(Path(cache) if cache else find_cache())
     embeddings = store.read()
-    if config.temperature == "model":
-        config = replace(config, temperature=1 / store.info.logit_scale)
-    class_names, indices = _labels(embeddings, labels, names)
-    described = class_prompts(class_names, find_prompts(prompts, class_names)[0])
+    own = 1 / store.info.logit_scale
+    config = _with_number(config, own)
+    audited = audited_labels(embeddings, labels, names)
+    class_names, readable = audited.class_names, embeddings.readable
+    prompt_set, why = find_prompts(prompts, class_names)
+    described = class_prompts(class_names, prompt_set)
     report("embedding prompts")
     texts = _text_embeddings(store, described, model, device)
     report("estimating")
-    readable = embeddings.readable
     vectors = embeddings.vectors if readable.all() else embeddings.vectors[readable]
+    given = audited.indices[readable]
+    keys = _fold_keys(embeddings.table["id"].filter(pa.array(readable)), config)
     target = choose_device(device)
     scores = score(
         torch.from_numpy(vectors).to(target),
-        torch.from_numpy(indices[readable]).to(target),
+        torch.from_numpy(given).to(target),
         len(class_names),
         torch.from_numpy(texts).to(target),
         described.owners,
         config,
+        keys=None if keys is None else torch.from_numpy(keys).to(target),
     )
+    predictions = [scores.estimates[name].prediction for name in ESTIMATES]
+    if reason := useless(len(class_names), given, *predictions):
+        raise SourceError(reason)
     report("selecting")
-    decision = decide(scores.estimates, indices[readable], len(class_names), config)
+    decision = decide(scores.estimates, given, len(class_names), config)
     suggestion = (scores.suggested, scores.suggested_probability)
-    root = store.info.root
-    table = build_table(embeddings.table, root, indices, class_names, scores.estimates, suggestion, decision)
-    declared = class_names == list(names or store.info.class_names or ())
-    metadata = _metadata(store.info, config, class_names, declared, described, scores, indices[readable])
-    return CleanIndex(table, metadata | {"labels": str(labels) if isinstance(labels, str | Path) else None})
+    table = build_table(
+        embeddings.table, store.info.root, audited.indices, class_names, scores.estimates, suggestion, decision
+    )
+    warnings = [
+        *audited.warnings,
+        *class_warnings(audited.counts()),
+        *prompt_warnings(class_names, described.texts, described.owners, texts),
+        *_fit_warnings(class_names, described, scores, given),
+        *score_warnings(class_names, given, *predictions),
+    ]
+    decided = {
+        **{"source": store.info.source, **store.info.decided},
+        "cache": str(store.path),
+        "labels": audited.origin or store.info.decided.get("labels", "the source's own"),
+        "classes": listed_classes(class_names),
+        "prompts": f"{described.source}, {why}",
+        "temperature": f"{config.temperature:.4g}{', as the model has it' if config.temperature == own else ''}",
+    }
+    metadata = _metadata(store.info, config, audited, described, scores)
+    return _with_warnings(
+        CleanIndex(table, metadata | {"model_temperature": own, "decided": decided, "score_warnings": warnings})
+    )
 
 
 def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
@@ -99,17 +129,19 @@ def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
 
     Raises:
         UsageError: the configuration differs in something that the scores depend on.
+        SourceError: no label is selected.
     """
     held = index.config
-    for name, value in config.to_dict().items():
-        if name not in DECISION_FIELDS and value != getattr(held, name):
-            raise UsageError(
-                f"{name} decided about the scores and cannot be changed now ({getattr(held, name)} in the index)."
-                " Run select on the embeddings cache again."
-            )
-    labels = index.scored_labels()[index.readable]
-    decision = decide(index.estimates(), labels, len(index.class_names), config)
-    return replace_decision(index, decision, config)
+    config = _with_number(config, index.metadata.get("model_temperature"))
+    wanted, fixed = config.to_dict(), held.to_dict()
+    if changed := [name for name in fixed if name not in DECISION_FIELDS and wanted[name] != fixed[name]]:
+        raise UsageError(
+            f"{', '.join(changed)} decided about the scores and cannot be changed now"
+            f" ({', '.join(str(fixed[name]) for name in changed)} in the index)."
+            " Run select on the embeddings cache again."
+        )
+    decision = decide(index.estimates(), index.scored_labels()[index.readable], len(index.class_names), config)
+    return _with_warnings(replace_decision(index, decision, config))
 
 
 def reviewed_threshold(index: CleanIndex) -> float:
@@ -126,18 +158,57 @@ def reviewed_threshold(index: CleanIndex) -> float:
     """
     if not index.has_reviews:
         raise UsageError("the index holds no review. Mark samples in the report, then merge them: clipaudit apply")
-    marks = index.table["reviewed"]
-    marked = index.readable & np.asarray(pc.is_valid(marks).to_numpy())
-    kept = np.asarray(pc.fill_null(pc.not_equal(marks, "drop"), False).to_numpy())
-    right = (kept & (index.labels() == index.scored_labels()))[marked]
+    readable, given = index.readable, index.scored_labels()
+    marked = index.reviewed[readable]
+    kept = np.asarray(pc.fill_null(pc.not_equal(index.table["reviewed"], "drop"), False).to_numpy())
+    right = (kept & (index.labels() == given))[readable][marked]
     for kind, held in (("right", right), ("wrong", ~right)):
         if not held.any():
             raise UsageError(
                 f"the review marked no {kind} label among the readable images. A threshold needs some of both kinds."
             )
-    undecided = reselect(index, index.config.with_changes(threshold=AuditConfig.threshold))
-    scores = undecided.table["clean_score"].to_numpy()[marked]
-    return min(best_threshold(scores, right)[0], 1.0)
+    undecided = index.config.with_changes(threshold=AuditConfig.threshold)
+    scores = decide(index.estimates(), given[readable], len(index.class_names), undecided).clean_score
+    return min(best_threshold(scores[marked], right)[0], 1.0)
+
+
+def _with_number(config: AuditConfig, own: float | None) -> AuditConfig:
+    """The configuration with the model's own temperature `own` where it says "model"."""
+    if config.temperature != "model":
+        return config
+    if own is None:
+        raise UsageError(
+            "the index does not say which temperature is the model's own: an earlier clipaudit wrote it. Give the"
+            " temperature as a number, or run select on the embeddings cache again."
+        )
+    return replace(config, temperature=own)
+
+
+def _fold_keys(ids: pa.ChunkedArray, config: AuditConfig) -> NDArray[np.int64] | None:
+    """(n,) what the folds are drawn by: a hash of each id and the seed. None where nothing is drawn."""
+    if not config.folds:
+        return None
+    seed = config.seed.to_bytes(8, "little")
+    digests = (blake2b(sample_id.encode(), digest_size=8, key=seed).digest() for sample_id in ids.to_pylist())
+    return np.frombuffer(b"".join(digests), "<i8").copy()
+
+
+def _with_warnings(index: CleanIndex) -> CleanIndex:
+    """An index with the warnings about its scores and its verdicts; SourceError where nothing was selected at all."""
+    readable, metadata = index.readable, index.metadata
+    rescued = np.asarray(index.table["fallback"].filter(pa.array(readable)).to_numpy())
+    is_clean = index.is_clean[readable]
+    # An index of an earlier clipaudit has no warnings but those about its scores.
+    about_scores = metadata.get("score_warnings", metadata.get("warnings", []))
+    if not (is_clean & ~rescued).any():
+        raise SourceError(
+            "; ".join([f"not one of {len(is_clean):,} labels was selected as clean", *about_scores])
+            + ". Lower the thresholds, or look at labels, prompts and model."
+        )
+    about_verdicts = decision_warnings(
+        index.class_names, index.labels()[readable], is_clean | index.reviewed[readable], rescued
+    )
+    return CleanIndex(index.table, {**metadata, "warnings": [*about_scores, *about_verdicts]})
 
 
 def find_cache(home: Path = CACHE_HOME) -> Path:
@@ -154,35 +225,6 @@ def find_cache(home: Path = CACHE_HOME) -> Path:
         commands = (f"clipaudit select {path}" for path in found)
         raise UsageError("there are several embeddings caches. Name one:", *commands)
     return found[0]
-
-
-def _labels(
-    embeddings: Embeddings, labels: str | Path | Sequence[str] | None, names: Sequence[str] | None
-) -> tuple[list[str], NDArray[np.int64]]:
-    """Class names and (n,) class indices of the labels to audit."""
-    info = embeddings.info
-    declared = names or info.class_names
-    if labels is None:
-        values = embeddings.table["label"].combine_chunks()
-    elif isinstance(labels, str | Path):
-        ids = embeddings.table["id"].to_pylist()
-        values = pa.array(read_column(labels, ids, Path(info.root), names=declared).values)
-    else:
-        values = pa.array([str(label) for label in labels])
-        if len(values) != len(embeddings.table):
-            raise SourceError(
-                f"there are {len(values):,} labels for {len(embeddings.table):,} samples. Give one a sample."
-            )
-    present = sorted(values.unique().to_pylist())
-    class_names = list(declared) if declared and set(present) <= set(declared) else present
-    if len(class_names) < 2:
-        raise SourceError(f"all images have the label {present[0]!r}. An audit needs at least two classes.")
-    if not embeddings.readable.any():
-        raise SourceError(
-            f"no image of {info.source} could be read. See the reasons with: clipaudit embed {info.source}"
-        )
-    indices = pc.index_in(values, pa.array(class_names))
-    return class_names, np.asarray(indices.to_numpy(zero_copy_only=False), np.int64)
 
 
 def _text_embeddings(
@@ -212,19 +254,14 @@ def _text_embeddings(
 
 
 def _metadata(
-    info: CacheInfo,
-    config: AuditConfig,
-    class_names: list[str],
-    declared: bool,
-    prompts: ClassPrompts,
-    scores: Scores,
-    labels: NDArray[np.int64],
+    info: CacheInfo, config: AuditConfig, audited: AuditedLabels, prompts: ClassPrompts, scores: Scores
 ) -> dict[str, Any]:
     return {
         "clipaudit": __version__,
         "config": config.to_dict(),
-        "class_names": class_names,
-        "declared_classes": declared,
+        "class_names": audited.class_names,
+        "declared_classes": audited.declared,
+        "labels": audited.spec,
         "model": asdict(info.fingerprint),
         "source": info.source,
         "root": info.root,
@@ -234,7 +271,6 @@ def _metadata(
             name: {field: _plain(values) for field, values in vars(mixture).items()}
             for name, mixture in scores.mixtures.items()
         },
-        "warnings": _warnings(class_names, prompts, scores, labels),
     }
 
 
@@ -244,33 +280,33 @@ def _plain(values: NDArray[Any]) -> list[Any]:
     return [_plain(np.asarray(row)) if isinstance(row, list) else None if row != row else row for row in plain]
 
 
-def _warnings(class_names: list[str], prompts: ClassPrompts, scores: Scores, labels: NDArray[np.int64]) -> list[str]:
-    """What a user should know before trusting the result."""
+def _fit_warnings(
+    class_names: list[str], prompts: ClassPrompts, scores: Scores, labels: NDArray[np.int64]
+) -> list[str]:
+    """What was missing or did not work out on the way to the scores."""
     counts = np.bincount(labels, minlength=len(class_names))
     warnings = []
     if absent := [name for name, count in zip(class_names, counts, strict=True) if count == 0]:
-        warnings.append(f"no readable image has the label {_some(absent)}")
+        warnings.append(f"no readable image has the label {some(absent)}")
     if prompts.plain and prompts.source != "plain templates":
         warnings.append(
-            f"prompt set {prompts.source!r} has no features for {_some(prompts.plain)}: plain templates used"
+            f"prompt set {prompts.source!r} has no features for {some(prompts.plain)}: plain templates used"
         )
     if prompts.source == "plain templates":
         warnings.append(
             "no prompt set: plain templates used for all classes; features make the zero-shot estimate better"
         )
     for name, mixture in scores.mixtures.items():
-        kept = [class_names[k] for k in np.flatnonzero(mixture.abstained & (counts > 0))]
-        if kept:
-            estimate = name.replace("_", "-")
+        estimate = name.replace("_", "-")
+        if kept := [class_names[k] for k in np.flatnonzero(mixture.abstained & (counts > 0))]:
             warnings.append(
-                f"the {estimate} losses of {_some(kept)} have nothing to split: that selector keeps them all"
+                f"the {estimate} losses of {some(kept)} have nothing to split: that selector keeps them all"
+            )
+        if stopped := [class_names[k] for k in np.flatnonzero(~mixture.converged)]:
+            warnings.append(
+                f"the mixture of the {estimate} losses of {some(stopped)} stopped before its optimum; its posteriors"
+                " may be off"
             )
     if not scores.converged:
         warnings.append("the logistic regression stopped before its optimum; its probabilities may be off")
     return warnings
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:NAMES_IN_A_WARNING]))
-    more = len(names) - NAMES_IN_A_WARNING
-    return f"{shown} and {more} more" if more > 0 else shown

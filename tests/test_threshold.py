@@ -36,7 +36,7 @@ def test_no_other_threshold_has_a_higher_f1(pairs: list[tuple[int, bool]]) -> No
     assert f1 == pytest.approx(max(f1_score(~right, scores < other) for other in (*np.unique(scores), 2)))
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.5, 0.8, 0.9])
 def test_a_threshold_moves_the_flags_along_the_ranking(noisy_index: CleanIndex, threshold: float) -> None:
     moved = clipaudit.reselect(noisy_index, noisy_index.config.with_changes(threshold=threshold))
     before, after = (index.table["clean_score"].to_numpy() for index in (noisy_index, moved))
@@ -45,6 +45,14 @@ def test_a_threshold_moves_the_flags_along_the_ranking(noisy_index: CleanIndex, 
     np.testing.assert_array_equal(after >= 0.5, before >= threshold)
     order = np.argsort(before, kind="stable")
     assert (np.diff(after[order]) >= 0).all()
+
+
+def test_a_threshold_that_nothing_reaches_is_a_failure(noisy_index: CleanIndex, run_cli: Cli, tmp_path: Path) -> None:
+    noisy_index.write(tmp_path / "clean.parquet")
+    result = run_cli("select", "--from", "clean.parquet", "--threshold", "1", "--out", "none.parquet")
+    assert result.returncode == 1
+    assert "not one of 600 labels was selected as clean" in " ".join(result.stderr.split())
+    assert not (tmp_path / "none.parquet").exists()
 
 
 @pytest.fixture
@@ -81,7 +89,11 @@ def test_a_review_of_some_improves_the_verdict_on_the_others(
 
 @pytest.mark.parametrize(
     ("threshold", "message"),
-    [("high", "must be a number or 'reviewed'"), ("1.5", "[0, 1]"), ("reviewed", "holds no review")],
+    [
+        ("high", "must be a number or 'reviewed'"),
+        ("1.5", "threshold must be a number from 0 to 1"),
+        ("reviewed", "holds no review"),
+    ],
 )
 def test_a_threshold_without_a_meaning_is_refused(
     run_cli: Cli, noisy_index: CleanIndex, tmp_path: Path, threshold: str, message: str

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -124,49 +123,48 @@ def show_embed_summary(summary: EmbedSummary) -> None:
 
 
 def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
-    """What `select` found."""
-    readable = index.readable
-    n_clean, n_unreadable = int(index.is_clean.sum()), int((~readable).sum())
-    names, prompts = index.class_names, index.metadata["prompts"]["source"]
+    """What `select` decided and found."""
+    from clipaudit.doubts import find_doubts
+
+    doubts = find_doubts(index, top=0)
+    overview = doubts.overview
     print_line(
-        f"[bold]{len(index):,} labels audited[/bold], {len(names):,} classes, from {safe(index.metadata['source'])}"
+        f"[bold]{overview.n:,} labels audited[/bold], {len(index.class_names):,} classes, from"
+        f" {safe(index.metadata['source'])}"
     )
-    print_line(f"  clean          {n_clean:,}")
-    print_line(f"  in doubt       {int(readable.sum()) - n_clean:,}, an estimated noise rate of {index.noise_rate:.1%}")
-    if n_unreadable:
-        print_line(f"  unreadable     {n_unreadable:,}")
-    if index.has_reviews:
-        n_reviewed = len(index) - index.table["reviewed"].null_count
-        print_line(f"  reviewed       {n_reviewed:,} by a person, whose word is kept")
-    print_line(f"  prompts        {safe(prompts)}")
-    rows = index.table.filter(readable)
-    labels, suggested = rows["label"].to_pylist(), rows["suggested_label"].to_pylist()
-    is_clean = rows["is_clean"].to_pylist()
-    sizes, doubts = Counter(labels), Counter(name for name, clean in zip(labels, is_clean, strict=True) if not clean)
-    if doubts:
+    print_line(f"  clean          {overview.n_clean:,}")
+    print_line(f"  in doubt       {overview.n_in_doubt:,}, an estimated noise rate of {index.noise_rate:.1%}")
+    if overview.n_unreadable:
+        print_line(f"  unreadable     {overview.n_unreadable:,}")
+    if overview.n_reviewed:
+        print_line(f"  reviewed       {overview.n_reviewed:,} by a person, whose word is kept")
+    show_decided(index.metadata.get("decided", {}))
+    if doubts.classes:
         table = Table("class", "in doubt", "of", "share", title="Classes most in doubt", title_justify="left")
-        for name in sorted(doubts, key=lambda name: (-doubts[name] / sizes[name], name))[:ROWS_SHOWN]:
-            table.add_row(safe(name), f"{doubts[name]:,}", f"{sizes[name]:,}", f"{doubts[name] / sizes[name]:.1%}")
+        for entry in doubts.classes[:ROWS_SHOWN]:
+            table.add_row(
+                safe(entry.name), f"{entry.n_in_doubt:,}", f"{entry.n:,}", f"{entry.n_in_doubt / entry.n:.1%}"
+            )
         print_table(table)
-    pairs = Counter(
-        (given, other)
-        for given, other, clean in zip(labels, suggested, is_clean, strict=True)
-        if not clean and given != other
-    )
-    if pairs:
+    if doubts.confusions:
         table = Table("given", "suggested", "samples", title="Most frequent confusions", title_justify="left")
-        for (given, other), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:ROWS_SHOWN]:
-            table.add_row(safe(given), safe(other), f"{count:,}")
+        for given, suggested, count in doubts.confusions[:ROWS_SHOWN]:
+            table.add_row(safe(given), safe(suggested), f"{count:,}")
         print_table(table)
-    rescued = sorted({name for name, kept in zip(labels, rows["fallback"].to_pylist(), strict=True) if kept})
-    for warning in index.metadata["warnings"]:
-        print_line(f"[yellow]warning[/yellow] {safe(warning)}")
-    if rescued:
-        print_line(
-            f"[yellow]warning[/yellow] no sample of {safe(', '.join(rescued[:ROWS_SHOWN]))} was selected:"
-            " the most probable ones were kept (fallback)"
-        )
+    show_warnings(index.metadata["warnings"])
     print_line(f"Written: {', '.join(safe(path) for path in written)}")
+
+
+def show_decided(decided: Mapping[str, str]) -> None:
+    """What a command decided, a line for each thing that it is about."""
+    for name, what in decided.items():
+        print_line(f"  {safe(name):<14} {safe(what)}")
+
+
+def show_warnings(warnings: Iterable[str]) -> None:
+    """What a person should know before trusting a result."""
+    for warning in warnings:
+        print_line(f"[yellow]warning[/yellow] {safe(warning)}")
 
 
 def show_evaluation(evaluation: Evaluation) -> None:
@@ -188,6 +186,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
     print_line(f"suggested label right for {_percent(evaluation.suggestion_accuracy)} of the wrong labels")
     if evaluation.n_unreadable:
         print_line(f"{evaluation.n_unreadable:,} unreadable samples not judged")
+    show_warnings(evaluation.warnings)
 
 
 def _metrics_table(first: str) -> Table:

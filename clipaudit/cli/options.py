@@ -9,13 +9,9 @@ import typer
 
 from clipaudit.errors import UsageError
 
-Device = Annotated[
-    str,
-    typer.Option(
-        help="Where to compute: auto (CUDA if present, else MPS, else CPU), cpu, cuda, cuda:1, mps.",
-        rich_help_panel="Model",
-    ),
-]
+_DEVICE = "Where to compute: auto (CUDA if present, else MPS, else CPU), cpu, cuda, cuda:1, mps."
+Device = Annotated[str, typer.Option(help=_DEVICE, rich_help_panel="Model")]
+DeviceIfGiven = Annotated[str | None, typer.Option(help=_DEVICE, show_default="auto", rich_help_panel="Model")]
 Names = Annotated[
     Path | None,
     typer.Option(

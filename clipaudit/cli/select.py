@@ -54,13 +54,14 @@ def select(
     ] = None,
     names: options.Names = None,
     prompts: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Prompt set: the name of a shipped one, a file, auto (the shipped set that knows all classes, else"
             " plain templates) or none (plain templates).",
+            show_default="auto",
             rich_help_panel=_ESTIMATES,
         ),
-    ] = "auto",
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -204,7 +205,7 @@ def select(
             help="Where the cache's model lies now, if it was moved.", show_default=False, rich_help_panel="Model"
         ),
     ] = None,
-    device: options.Device = "auto",
+    device: options.DeviceIfGiven = None,
 ) -> None:
     """Tell clean labels from noisy ones: clipaudit select --out clean.parquet
 
@@ -234,35 +235,38 @@ def select(
         "theta_consistency": theta_consistency,
         "theta_loss": theta_loss,
         "raw_posterior": raw_posterior,
-        "selectors": tuple(name.strip() for name in selectors.split(",")) if selectors else None,
+        "selectors": None if selectors is None else tuple(name.strip() for name in selectors.split(",")),
         "combine": combine,
         "ranking": ranking,
         "threshold": None if threshold == _REVIEWED else _parse_number("--threshold", threshold, _REVIEWED),
     }
-    if preset:
-        changes = {**named(preset), **{name: value for name, value in changes.items() if value is not None}}
+
+    def configured(config: AuditConfig) -> AuditConfig:
+        return config.with_changes(**({} if preset is None else named(preset))).with_changes(**changes)
+
     if from_index:
-        _refuse_with_from(cache=cache, labels=labels, names=names, model=model)
+        _refuse_with_from(cache=cache, labels=labels, names=names, prompts=prompts, model=model, device=device)
         held = read_index(from_index)
-        index = reselect(held, held.config.with_changes(**changes))
+        index = reselect(held, configured(held.config))
         if threshold == _REVIEWED:
             index = reselect(index, index.config.with_changes(threshold=reviewed_threshold(index)))
             print_line(f"Threshold: {index.config.threshold:.4f}, from the review")
     elif threshold == _REVIEWED:
         raise UsageError("--threshold reviewed needs the index that a review was applied to: --from reviewed.parquet.")
     else:
+        config = configured(AuditConfig())
         if cache is None:
             cache = find_cache()
             print_line(f"Cache: {safe(cache)}")
         with stages() as report:
             index = run(
                 cache,
-                config=AuditConfig().with_changes(**changes),
-                prompts=prompts,
+                config=config,
+                prompts="auto" if prompts is None else prompts,
                 labels=labels,
                 names=read_names(names) if names else None,
                 model=model,
-                device=device,
+                device="auto" if device is None else device,
                 progress=report,
             )
     index.write(out)
@@ -299,6 +303,8 @@ def _parse_number(option: str, text: str | None, word: str) -> float | str | Non
 
 
 def _refuse_with_from(**given: Any) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise UsageError(f"--from decides again on scores that are there; it does not go with {name}.")
+    if idle := [name if name == "cache" else f"--{name}" for name, value in given.items() if value is not None]:
+        raise UsageError(
+            f"--from decides again on scores that are there: {', '.join(idle)} would have no effect. Leave out the one"
+            " or the other."
+        )

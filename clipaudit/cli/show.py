@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # In a pipe nothing is folded: a line for each sample, however long its path.
 PIPE_WIDTH = 1_000_000
 CLASSES_SHOWN = 10
+# Of what `select` decided, the rest is in the report.
+DECIDED_SHOWN = ("labels", "prompts")
 
 
 def show(
@@ -44,7 +46,7 @@ def show(
 
 
 def _show_overview(doubts: Doubts, index: CleanIndex) -> None:
-    from clipaudit.cli.console import print_line, safe
+    from clipaudit.cli.console import print_line, safe, show_decided, show_warnings
 
     overview, name = doubts.overview, doubts.class_name
     what = f"{len(index.class_names):,} classes" if name is None else f"labelled {safe(name)}"
@@ -57,6 +59,9 @@ def _show_overview(doubts: Doubts, index: CleanIndex) -> None:
         print_line(f"  unreadable     {overview.n_unreadable:,}")
     if overview.n_reviewed:
         print_line(f"  reviewed       {overview.n_reviewed:,}, settled and not listed below")
+    if name is None:
+        show_decided({word: text for word, text in index.metadata.get("decided", {}).items() if word in DECIDED_SHOWN})
+        show_warnings(index.metadata["warnings"])
 
 
 def _classes_table(doubts: Doubts) -> Table:

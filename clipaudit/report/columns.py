@@ -81,7 +81,7 @@ class Columns:
     @cached_property
     def in_doubt(self) -> NDArray[np.bool_]:
         """(n,) bool: read, not called clean, and not settled by a person."""
-        return self.readable & ~self.is_clean & ~self.reviewed
+        return self.index.in_doubt
 
     @cached_property
     def audited_clean(self) -> NDArray[np.bool_]:
@@ -121,7 +121,7 @@ def read_columns(index: CleanIndex) -> Columns:
         readable=readable,
         is_clean=index.is_clean,
         fallback=flags("fallback"),
-        reviewed=_reviewed(index),
+        reviewed=index.reviewed,
         labels=classes("label"),
         scored=classes("label_given" if index.has_reviews else "label"),
         suggested=classes("suggested_label"),
@@ -133,12 +133,6 @@ def read_columns(index: CleanIndex) -> Columns:
         p_max={name: numbers(f"{name}_p_max") for name in ESTIMATES},
         loss={name: numbers(f"{name}_loss") for name in ESTIMATES},
     )
-
-
-def _reviewed(index: CleanIndex) -> NDArray[np.bool_]:
-    if not index.has_reviews:
-        return np.zeros(len(index), bool)
-    return np.asarray(pc.is_valid(index.table["reviewed"]).to_numpy())
 
 
 def read_truth(index: CleanIndex, truth: str | Path) -> Truth:

@@ -213,17 +213,22 @@ def configuration(columns: Columns) -> list[tuple[str, str]]:
     """Everything that decided, as names and values."""
     metadata = columns.index.metadata
     model, prompts = metadata["model"], metadata["prompts"]
-    rows = [
-        ("source", metadata["source"]),
-        ("labels", metadata.get("labels") or "the source's own"),
-        ("model", f"{model['model']} {model.get('revision') or ''}".strip()),
-        ("weights", model["weights"]),
-        ("precision", model["precision"]),
-        ("prompts", f"{prompts['source']} ({len(prompts['texts']):,})"),
-        *columns.index.config.to_dict().items(),
-        ("clipaudit", metadata["clipaudit"]),
-    ]
-    return [(name.replace("_", " "), _plain(value)) for name, value in rows]
+    decided = {
+        "source": metadata["source"],
+        "labels": metadata.get("labels") or "the source's own",
+        "prompts": prompts["source"],
+        **metadata.get("decided", {}),
+    }
+    rows = {
+        **decided,
+        "prompts": f"{decided['prompts']} ({len(prompts['texts']):,} texts)",
+        "model": f"{model['model']} {model.get('revision') or ''}".strip(),
+        "weights": model["weights"],
+        "precision": model["precision"],
+        **{name: value for name, value in columns.index.config.to_dict().items() if name not in decided},
+        "clipaudit": metadata["clipaudit"],
+    }
+    return [(name.replace("_", " "), _plain(value)) for name, value in rows.items()]
 
 
 def _plain(value: Any) -> str:

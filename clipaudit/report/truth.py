@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from clipaudit.evaluation import Metrics, metrics
+from clipaudit.evaluation import Metrics, deciding_column, metrics
 from clipaudit.report.charts import roc
 from clipaudit.report.choice import ERRORS_SHOWN
 from clipaudit.report.columns import Columns, Truth
@@ -57,8 +57,7 @@ def truth_report(columns: Columns, truth: Truth) -> TruthReport:
     # The score that each selector puts its threshold on.
     judged = [("combined", is_clean, columns.score[readable])]
     for number, name in enumerate(SELECTORS):
-        posterior = "_posterior_raw" if columns.index.config.raw_posterior else "_posterior"
-        score = table[name.replace("_loss", posterior)].to_numpy()
+        score = table[deciding_column(name, columns.index.config)].to_numpy()
         words = name.replace("zero_shot", "zero-shot").replace("_", " ")
         judged.append((words, ~columns.failed[number, readable], score))
     judges = [

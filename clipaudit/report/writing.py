@@ -12,6 +12,7 @@ import numpy as np
 from clipaudit.errors import UsageError
 from clipaudit.files import write_atomically
 from clipaudit.index import CleanIndex
+from clipaudit.ranges import COUNT
 from clipaudit.report import charts, content
 from clipaudit.report.choice import CELLS_WITH_IMAGES, CLASSES_IN_MATRIX, Choice, choose
 from clipaudit.report.columns import Columns, Truth, read_columns, read_truth
@@ -70,11 +71,10 @@ def write_report(
 
     Raises:
         SourceError: the truth does not cover the samples.
-        UsageError: `top` is negative, the theme is unknown, or `out` is a file that is needed or no file at all.
+        UsageError: `top` is out of range, the theme is unknown, or `out` is a file that is needed or no file at all.
         ClipAuditError: the file cannot be written.
     """
-    if top < 0:
-        raise UsageError(f"the number of samples to show must not be negative, but is {top}.")
+    top = COUNT.take("top", top)
     if theme not in get_args(Theme):
         raise UsageError(f"unknown theme {theme!r}. Choose {', '.join(get_args(Theme))}.")
     index.check_output(out, [index.file, truth])

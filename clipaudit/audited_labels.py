@@ -1,0 +1,139 @@
+"""The labels that an audit is about: the source's own, other ones from a file, or a list; as class indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from clipaudit.embeddings import Embeddings
+from clipaudit.errors import SourceError, UsageError
+from clipaudit.samples.base import label_name
+from clipaudit.samples.labels import read_column
+
+CLASSES_LISTED = 3
+
+
+@dataclass(frozen=True)
+class AuditedLabels:
+    """The labels of n samples.
+
+    Attributes:
+        class_names: K names.
+        indices: (n,) int64 in [0, K).
+        declared: The names and their order come from the source or the user, not from the labels.
+        spec: The file and column that they come from, as the user wrote it; None for the source's own and for a list.
+        origin: Where they come from, in words; empty for the source's own.
+        warnings: What is odd about how they were matched.
+    """
+
+    class_names: list[str]
+    indices: NDArray[np.int64]
+    declared: bool
+    spec: str | None = None
+    origin: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """Samples of each class that has any."""
+        sizes = np.bincount(self.indices, minlength=len(self.class_names)).tolist()
+        return {name: size for name, size in zip(self.class_names, sizes, strict=True) if size}
+
+
+def audited_labels(
+    embeddings: Embeddings, labels: str | Path | Iterable[Any] | None, names: Sequence[str] | None
+) -> AuditedLabels:
+    """The labels to audit.
+
+    Args:
+        embeddings: The cache.
+        labels: `FILE[:COLUMN]`, or one label a sample (a class name or index); None takes the source's own.
+        names: Class names by index, where labels are indices; None takes those that the source declares, if it does.
+
+    Raises:
+        SourceError: a label that is missing or no class, labels that do not fit the samples, fewer than two classes.
+        UsageError: names or labels of a kind that is not read.
+    """
+    declared = _checked_names(names) or embeddings.info.class_names
+    spec, origin, warnings = None, "", []
+    if labels is None:
+        values = _own_labels(embeddings, names and declared)
+    elif isinstance(labels, str | Path):
+        ids = embeddings.table["id"].to_pylist()
+        column = read_column(labels, ids, Path(embeddings.info.root), names=declared)
+        values, spec = pa.array(column.values), str(labels)
+        origin = f"column {column.name!r} of {labels}, matched by {column.matched_by}"
+        if column.matched_by == "row order":
+            warnings.append(
+                f"the labels of {labels} were matched by row order, because it has no column of paths or ids: nothing"
+                " shows that its rows are in the order of the source"
+            )
+    else:
+        values, origin = _listed_labels(labels, len(embeddings.table), declared), "a list, one label a sample"
+    present = sorted(values.unique().to_pylist())
+    class_names = list(declared) if declared and set(present) <= set(declared) else present
+    indices = np.asarray(pc.index_in(values, pa.array(class_names)).to_numpy(zero_copy_only=False), np.int64)
+    _refuse_too_little(embeddings, class_names, indices)
+    return AuditedLabels(class_names, indices, class_names == list(declared or ()), spec, origin, warnings)
+
+
+def listed_classes(names: Sequence[str]) -> str:
+    """The number of classes and the first names: "10: airplane, automobile, bird, ..."."""
+    return f"{len(names):,}: {', '.join(names[:CLASSES_LISTED])}{', ...' if len(names) > CLASSES_LISTED else ''}"
+
+
+def _own_labels(embeddings: Embeddings, names: Sequence[str] | None) -> pa.Array:
+    values = embeddings.table["label"].combine_chunks()
+    if not names:
+        return values
+    encoded, known = values.dictionary_encode(), frozenset(names)
+    mapped = []
+    for number, label in enumerate(encoded.dictionary.to_pylist()):
+        first = embeddings.table["id"][pc.index(encoded.indices, number).as_py()]
+        mapped.append(label_name(label, names, known, f"{embeddings.info.source}, {first}"))
+    return pa.array(mapped).take(encoded.indices)
+
+
+def _listed_labels(labels: Iterable[Any], n: int, names: Sequence[str] | None) -> pa.Array:
+    if isinstance(labels, bytes | bytearray | Mapping | Set) or not isinstance(labels, Iterable):
+        raise UsageError(
+            "labels must be a table (FILE or FILE:COLUMN) or a list with one label a sample, not"
+            f" {type(labels).__name__}."
+        )
+    # Of arrays and tensors, plain numbers.
+    listed = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    if len(listed) != n:
+        raise SourceError(f"there are {len(listed):,} labels for {n:,} samples. Give one a sample.")
+    known = frozenset(names or ())
+    return pa.array(
+        label_name(label.item() if isinstance(label, np.generic) else label, names, known, f"label {place:,}")
+        for place, label in enumerate(listed)
+    )
+
+
+def _checked_names(names: Sequence[str] | None) -> list[str] | None:
+    if names is None:
+        return None
+    listed = [] if isinstance(names, str | bytes) else list(names)
+    if not listed or not all(isinstance(name, str) and name for name in listed) or len(set(listed)) < len(listed):
+        raise UsageError("names must be a list of class names by class index: texts, none empty, none twice.")
+    return listed
+
+
+def _refuse_too_little(embeddings: Embeddings, class_names: Sequence[str], indices: NDArray[np.int64]) -> None:
+    """An audit compares classes: it needs images, and two classes that have some."""
+    if not embeddings.readable.any():
+        raise SourceError(
+            f"no image of {embeddings.info.source} could be read. See the reasons with:"
+            f" clipaudit embed {embeddings.info.source}"
+        )
+    held = np.unique(indices[embeddings.readable])
+    if len(held) < 2:
+        which = "images" if embeddings.readable.all() else "images that can be read"
+        raise SourceError(f"all {which} have the label {class_names[held[0]]!r}. An audit needs at least two classes.")
