@@ -79,7 +79,7 @@ def test_output_in_a_pipe_is_plain(small_images: Path, run_cli: Cli) -> None:
         (("select", "--preset", "mnist"), 2, "unknown preset"),
         (("select", "--temperature", "warm"), 2, "number or 'model'"),
         (("select", "--from", "none.parquet"), 1, "does not exist"),
-        (("select", "--from", "none.parquet", "--labels", "x"), 2, "--names would have no effect"),
+        (("select", "--from", "none.parquet", "--labels", "x"), 2, "--labels would have no effect"),
         (("evaluate", "none.parquet", "--truth", "x"), 1, "does not exist"),
         (("demo", "--rate", "2"), 2, "above 0 and below 1"),
         (("frobnicate",), 2, "No such command"),
