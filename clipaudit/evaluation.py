@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from clipaudit.config import AuditConfig
 from clipaudit.errors import SourceError
 from clipaudit.index import CleanIndex
-from clipaudit.samples.labels import read_column
 from clipaudit.selectors.combine import SELECTORS
-
-TRUTH_COLUMNS = ("label_true", "true_label", "truth", "clean_label", "label")
+from clipaudit.truth import match_truth
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,9 @@ class Evaluation:
         classes: The combined flags, by label.
         suggestion_accuracy: Share of the wrong labels for which the suggested label is the true one.
         n_unreadable: Samples without a score; they are not judged.
-        matched_by: How the truth was matched to the samples: "path" or "row order".
+        matched_by: How the truth was matched to the samples: "path", "id" or "row order".
         warnings: What makes the audit, or this comparison, implausible.
+        notes: Which true classes were read as which, and which ones the audit does not know.
     """
 
     overall: Metrics
@@ -70,6 +69,7 @@ class Evaluation:
     n_unreadable: int
     matched_by: str
     warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers, ready for JSON."""
@@ -87,8 +87,8 @@ def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Seq
     Raises:
         SourceError: the truth does not cover the samples, or shares no class with the labels.
     """
-    values, matched_by = match_truth(index, truth, names=names)
-    readable = index.readable
+    matched = match_truth(index, truth, names=names)
+    values, readable = matched.values, index.readable
     if not readable.any():
         raise SourceError("the index has no readable sample, so that there is nothing to evaluate.")
     table, values = index.table.filter(readable), values[readable]
@@ -108,43 +108,13 @@ def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Seq
     suggested = np.asarray(table["suggested_label"].to_pylist(), object)
     found = float((suggested == values)[~right_given].mean()) if (~right_given).any() else None
     overall = metrics(right, is_clean, scores, right_given)
-    warnings = list(index.metadata["warnings"])
-    if matched_by == "row order" and isinstance(truth, str | Path):
-        warnings.append(
-            f"the true labels of {truth} were matched by row order, because it has no column of paths or ids: nothing"
-            " shows that its rows are in the order of the index"
-        )
-    return Evaluation(overall, selectors, classes, found, int((~readable).sum()), matched_by, warnings)
+    unread, warnings = int((~readable).sum()), [*index.metadata["warnings"], *matched.warnings]
+    return Evaluation(overall, selectors, classes, found, unread, matched.matched_by, warnings, matched.notes)
 
 
 def deciding_column(selector: str, config: AuditConfig) -> str:
     """The column of an index that this selector puts its threshold on."""
     return selector.replace("_loss", "_posterior_raw" if config.raw_posterior else "_posterior")
-
-
-def match_truth(
-    index: CleanIndex, truth: str | Path | Sequence[str], *, names: Sequence[str] | None = None
-) -> tuple[NDArray[Any], str]:
-    """(n,) the true class name of each sample, as str objects, and how they were matched: "path" or "row order".
-
-    Args and errors are those of `evaluate`.
-    """
-    if isinstance(truth, str | Path):
-        names = names or (index.class_names if index.metadata["declared_classes"] else None)
-        ids = index.table["id"].to_pylist()
-        column = read_column(truth, ids, Path(index.metadata["root"]), usual=TRUTH_COLUMNS, names=names)
-        values, matched_by = column.values, column.matched_by
-    else:
-        values, matched_by = list(truth), "row order"
-    if len(values) != len(index):
-        raise SourceError(f"there are {len(values):,} true labels for {len(index):,} samples. Give one a sample.")
-    given = index.table["label"].unique().to_pylist()
-    if values and not set(values) & set(given):
-        raise SourceError(
-            f"the true labels ({values[0]!r}, ...) and the given ones ({given[0]!r}, ...) have no class in common."
-            " Name the right column: --truth FILE:COLUMN."
-        )
-    return np.asarray(values, object), matched_by
 
 
 def metrics(

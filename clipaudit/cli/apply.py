@@ -47,6 +47,8 @@ def _show(index: CleanIndex, summary: ReviewSummary, marks: Path, out: Path) -> 
     print_line(f"  relabelled     {summary.relabel:,}")
     print_line(f"  dropped        {summary.drop:,}")
     print_line(f"  overruled      {summary.overruled:,} verdicts are other ones now")
+    for note in summary.notes:
+        print_line(f"  {safe(note)}")
     if summary.again:
         print_line(f"  again          {summary.again:,} were reviewed before; the later word holds")
     if summary.unreadable:

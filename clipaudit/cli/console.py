@@ -187,6 +187,8 @@ def show_evaluation(evaluation: Evaluation) -> None:
     if evaluation.n_unreadable:
         print_line(f"{evaluation.n_unreadable:,} unreadable samples not judged")
     show_warnings(evaluation.warnings)
+    for note in evaluation.notes:
+        print_line(f"  {safe(note)}")
 
 
 def _metrics_table(first: str) -> Table:

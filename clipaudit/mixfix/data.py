@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipaudit.errors import SourceError, UsageError
-from clipaudit.evaluation import TRUTH_COLUMNS
 from clipaudit.index import CleanIndex
 from clipaudit.mixfix.methods import Subsets
 from clipaudit.mixfix.recipes import TrainConfig
-from clipaudit.samples import FaultySample, SourceOptions, open_source, read_column
+from clipaudit.samples import FaultySample, SourceOptions, open_source
 from clipaudit.samples.reader import ImageReader
+from clipaudit.spelling import Spellings
+from clipaudit.truth import match_truth
 
 Read = Callable[[str], bytes]
 # Without a test set this share of the clean subset judges the model.
@@ -52,6 +53,7 @@ class TrainingSet:
         clean: (n,) bool, in the clean subset that is trained on.
         held_out: (n,) bool, clean but set apart to judge the model.
         truth: (n,) int64 true class, -1 for a class that is not among the names; None where it is not known.
+        truth_notes: What was tolerated, unknown or doubtful about it.
     """
 
     samples: Samples
@@ -60,6 +62,7 @@ class TrainingSet:
     clean: NDArray[np.bool_]
     held_out: NDArray[np.bool_]
     truth: NDArray[np.int64] | None
+    truth_notes: tuple[str, ...] = ()
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -73,7 +76,7 @@ class TrainingSet:
     def notes(self) -> list[str]:
         """What a user should know about the classes before trusting the result."""
         counts = np.bincount(self.samples.labels[self.clean], minlength=len(self.class_names))
-        notes = []
+        notes = list(self.truth_notes)
         for count, words in ((0, "no clean sample, so that it cannot be learned"), (1, "only one clean sample")):
             names = [name for name, n in zip(self.class_names, counts, strict=True) if n == count]
             if names:
@@ -85,14 +88,7 @@ class TrainingSet:
         gone = np.zeros(len(self.samples), bool)
         gone[rows] = True
         keep = ~gone
-        return TrainingSet(
-            self.samples,
-            self.class_names,
-            self.readable & keep,
-            self.clean & keep,
-            self.held_out & keep,
-            self.truth,
-        )
+        return replace(self, readable=self.readable & keep, clean=self.clean & keep, held_out=self.held_out & keep)
 
 
 def training_set(
@@ -122,14 +118,14 @@ def training_set(
         )
     share = config.val_share if config.val_share is not None else (0.0 if has_test else HELD_OUT)
     held_out = _stratified(labels, clean, share, np.random.default_rng([config.seed, 0]))
-    known = None
+    known: NDArray[np.int64] | None = None
+    notes: tuple[str, ...] = ()
     if truth is not None:
-        column = read_column(
-            truth, ids, Path(index.metadata["root"]), usual=TRUTH_COLUMNS, names=index.metadata["class_names"]
-        )
+        matched = match_truth(index, truth)
         numbers = {name: number for number, name in enumerate(index.class_names)}
-        known = np.array([numbers.get(name, -1) for name in column.values], np.int64)
-    return TrainingSet(samples, index.class_names, index.readable, clean & ~held_out, held_out, known)
+        known = np.array([numbers.get(name, -1) for name in matched.values], np.int64)
+        notes = (*matched.notes, *matched.warnings)
+    return TrainingSet(samples, index.class_names, index.readable, clean & ~held_out, held_out, known, notes)
 
 
 def _stratified(
@@ -151,9 +147,10 @@ def test_set(source: str | Path, options: SourceOptions | None, class_names: Seq
         UsageError: none of its labels is a class of the index.
     """
     opened = open_source(source, options)
-    numbers = {name: number for number, name in enumerate(class_names)}
+    spellings = Spellings(class_names)
     found = [sample for sample in opened.samples() if not isinstance(sample, FaultySample)]
-    if unknown := sorted({sample.label for sample in found} - numbers.keys()):
+    numbers = {label: spellings.find(label) for label in {sample.label for sample in found}}
+    if unknown := sorted(label for label, number in numbers.items() if number is None):
         raise UsageError(
             f"the test set {source} has the class {unknown[0]!r}, which the index has not."
             f" Classes of the index: {', '.join(list(class_names)[:10])}. Class indices? Name them with --names."

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clipaudit.audit import ESTIMATES
-from clipaudit.evaluation import match_truth
 from clipaudit.index import CleanIndex
 from clipaudit.selectors.combine import SELECTORS
+from clipaudit.truth import match_truth
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,18 @@ class Truth:
     """The true labels of n samples.
 
     Attributes:
-        names: n true class names, as the file has them.
+        names: n true class names, in the audit's spelling where it knows them.
         right: (n,) bool, the label is the true one.
         right_scored: (n,) bool, the label that the scores are about is; the same where nobody reviewed.
-        matched_by: "path" or "row order".
+        matched_by: "path", "id" or "row order".
+        notes: What was tolerated, unknown or doubtful about them, in words for the user.
     """
 
     names: NDArray[Any]
     right: NDArray[np.bool_]
     right_scored: NDArray[np.bool_]
     matched_by: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,9 @@ def read_truth(index: CleanIndex, truth: str | Path) -> Truth:
     Raises:
         SourceError: the file does not cover the samples, or shares no class with the labels.
     """
-    names, matched_by = match_truth(index, truth)
-    true, given = pa.array(names, pa.string()), index.table["label"].cast(pa.string()).combine_chunks()
+    matched = match_truth(index, truth)
+    true, given = pa.array(matched.values, pa.string()), index.table["label"].cast(pa.string()).combine_chunks()
     right = np.asarray(pc.equal(true, given).to_numpy(zero_copy_only=False))
     scored = pa.array(index.class_names, pa.string()).take(pa.array(index.scored_labels()))
     right_scored = np.asarray(pc.equal(true, scored).to_numpy(zero_copy_only=False))
-    return Truth(names, right, right_scored, matched_by)
+    return Truth(matched.values, right, right_scored, matched.matched_by, (*matched.notes, *matched.warnings))

@@ -36,6 +36,7 @@ class TruthReport:
         n_shown: The most of either kind that is embedded.
         suggestion_accuracy: Share of the wrong labels for which the suggested label is the true one.
         matched_by: How the truth was matched to the samples.
+        notes: What was tolerated, unknown or doubtful about it.
     """
 
     judges: Sequence[Judge]
@@ -45,6 +46,7 @@ class TruthReport:
     n_shown: int
     suggestion_accuracy: float | None
     matched_by: str
+    notes: Sequence[str]
 
 
 def truth_report(columns: Columns, truth: Truth) -> TruthReport:
@@ -75,4 +77,5 @@ def truth_report(columns: Columns, truth: Truth) -> TruthReport:
         n_shown=ERRORS_SHOWN,
         suggestion_accuracy=float(found.mean()) if len(wrong) else None,
         matched_by=truth.matched_by,
+        notes=truth.notes,
     )

@@ -13,7 +13,7 @@ from clipaudit.samples.base import label_name
 from clipaudit.samples.matching import NONE, Match, Matcher, example_of
 from clipaudit.samples.paths import path_pattern
 from clipaudit.samples.tables import LABEL_COLUMNS, PATH_COLUMNS, Table, listed, open_table, pick_column, same_column
-from clipaudit.samples.values import is_missing, text_of, whole
+from clipaudit.samples.values import MAX_TEXT, is_missing, text_of, whole
 from clipaudit.spelling import tidy
 from clipaudit.text import excerpt
 
@@ -228,7 +228,7 @@ def _split_spec(spec: str) -> tuple[Path, str | None]:
     for place in (place for place in range(len(spec) - 1, 0, -1) if spec[place] == ":"):
         if _exists(spec[:place]):
             return Path(spec[:place]), spec[place + 1 :]
-    raise SourceError(f"{excerpt(spec)} does not exist. Give a table as FILE or FILE:COLUMN.")
+    raise SourceError(f"{spec[:MAX_TEXT]} does not exist. Give a table as FILE or FILE:COLUMN.")
 
 
 def _exists(path: str) -> bool:
