@@ -36,8 +36,9 @@ class ParquetTable:
 
         names = [*columns, *optional]
         for name in names:
-            if pa.types.is_nested(self._types[name]):
-                raise SourceError(f"{self.path}, row 0: column {name!r} holds {self._types[name]}, not single values.")
+            kind = self._types[name]
+            if pa.types.is_nested(kind) or pa.types.is_duration(kind) or pa.types.is_interval(kind):
+                raise SourceError(f"{self.path}, row 0: column {name!r} holds {kind}, not text or numbers.")
         parquet = open_parquet(self.path, [name for name in names if _is_long(self._types[name])])
         width = _refuse_too_large(self.path, parquet, {name: self._types[name] for name in names})
         batches = parquet.iter_batches(min(_ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // width)), columns=names)
@@ -151,7 +152,13 @@ def _values(column: Any, name: str, path: Path, first: int) -> list[Any]:
 def _plain(column: Any) -> Any:
     """Dates and times as text: as Python objects they know no nanoseconds and no years beyond 9999."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
-    return column.cast(pa.string()) if pa.types.is_temporal(column.type) else column
+    if not pa.types.is_temporal(column.type):
+        return column
+    text = column.cast(pa.string())
+    if pc.any(pc.starts_with(text, "<value out of range")).as_py():
+        raise ValueError("a date or time that is out of range")
+    return text

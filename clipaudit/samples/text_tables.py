@@ -136,6 +136,8 @@ def _widths(lines: Sequence[str], separator: str) -> list[int]:
         rows = [row for row in csv.reader(lines, delimiter=separator) if row]
     except csv.Error:
         return []
+    if any('"' in name for row in rows[:1] for name in row):
+        return [1]  # A separator inside of quotes separates nothing.
     width = len(rows[0]) if rows else 0
     return [len(row) if any(map(_filled, row[width:])) or len(row) < width else width for row in rows]
 
