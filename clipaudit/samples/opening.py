@@ -181,7 +181,7 @@ def _refuse_splits(path: Path, files: Sequence[Path]) -> None:
     if len(counts) < 2:
         return
     if len(set(hub.values())) > 1 or any(map(is_split, counts)) or different_splits(counts):
-        first = glob.escape(next(iter(counts))) + ("-[0-9]*.parquet" if hub else "*.parquet")
+        first = glob.escape(counts.most_common(1)[0][0]) + ("-[0-9]*.parquet" if hub else "*.parquet")
         found = ", ".join(f"{split or '(no name)'} ({count:,} file(s))" for split, count in counts.items())
         raise SourceError(
             f"{path} holds several splits: {found}. Name one, or all of them, with a pattern in quotes:"

@@ -19,7 +19,10 @@ _COLUMNS = {
 
 def own_folder(path: Path) -> str | None:
     """What a folder is in words, if clipaudit made it; links of an export look like any other folder."""
-    return next((kind for name, kind in _FOLDERS.items() if (path / name).is_file()), None)
+    try:
+        return next((kind for name, kind in _FOLDERS.items() if (path / name).is_file()), None)
+    except OSError:
+        return None  # Whoever lists it will say why that cannot be.
 
 
 def own_table(schema: Any) -> str | None:
