@@ -19,8 +19,8 @@ from clipaudit.image_bytes import END_OF_JPEG, Bare
 
 # Share of its pixels that a JPEG may lack: a few blocks in the lower right corner.
 MAX_MISSING = 0.05
-# Rows that a decoder holds back at the end of its data: one row of blocks and what chroma is interpolated from.
-HELD_BACK_ROWS = 18
+# Rows that a decoder holds back at the end of its data: one row of blocks, and two that chroma is interpolated from.
+BLOCK_ROWS, CHROMA_ROWS = 16, 2
 
 
 def load_whole(image: ImageFile, bare: Bare, reopen: Callable[[bytes], ImageFile]) -> Image.Image:
@@ -42,7 +42,8 @@ def load_whole(image: ImageFile, bare: Bare, reopen: Callable[[bytes], ImageFile
         if bare.scans == 1 and _middle_grey(image, image.height - 1, image.height).any():
             cut = reopen(bare.data[: bare.data.rfind(END_OF_JPEG)])
             _has_end(cut)
-            _refuse_missing(image, cut, HELD_BACK_ROWS)
+            scale = (*image.decoderconfig, 1)[0]
+            _refuse_missing(image, cut, -(-BLOCK_ROWS // scale) + CHROMA_ROWS)
         return image
     if not bare.all_scans:
         raise ImageError("truncated: the file ends before all of its scans")
