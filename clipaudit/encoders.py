@@ -59,6 +59,7 @@ class Encoder:
     def __init__(self, model: Any, processor: Any, options: EncoderOptions, revision: str) -> None:
         import torch
 
+        self._name = options.model
         self.device = choose_device(options.device)
         self.precision = _choose_precision(options.precision, self.device)
         self._tokenizer, self._image_processor = processor.tokenizer, processor.image_processor
@@ -182,9 +183,8 @@ class Encoder:
             with torch.inference_mode():
                 features.append(_unit_rows(self._model.get_text_features(**tokens.to(self.device))).cpu())
         result: NDArray[np.float32] = torch.cat(features).numpy()
-        for row in np.flatnonzero(~np.isfinite(result).all(axis=1))[:1]:
-            advice = "" if self.precision == "float32" else " Run again with --precision float32."
-            raise ModelError(f"the text encoder gives NaN in {self.precision} for {texts[row]!r}.{advice}")
+        if not np.isfinite(result).all():
+            raise self.not_finite("text")
         return result
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -192,10 +192,16 @@ class Encoder:
         tokens: list[list[int]] = self._tokenizer(list(texts))["input_ids"]
         return tokens
 
-    @property
-    def has_finite_weights(self) -> bool:
-        """Whether no weight is NaN or infinite."""
-        return all(bool(tensor.isfinite().all()) for tensor in self._model.state_dict().values())
+    def not_finite(self, what: str) -> ModelError:
+        """Why a "text" or an "image" has no finite embedding: the precision, or the weights themselves."""
+        sound = all(bool(tensor.isfinite().all()) for tensor in self._model.state_dict().values())
+        if sound and self.precision != "float32":
+            return ModelError(
+                f"the model {self._name} gives a {what} NaN in {self.precision}. Run again with --precision float32."
+            )
+        return ModelError(
+            f"the model {self._name} gives a {what} NaN or a zero vector: its weights are damaged. Copy them again."
+        )
 
     @property
     def _known_tokens(self) -> int:

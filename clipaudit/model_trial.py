@@ -142,7 +142,9 @@ def try_out(encoder: Encoder, model: str) -> None:
     texts = encoder.encode_texts([*TEXTS, *TEXTS])
     pixels = np.stack([encoder.prepare_image(picture) for picture in _pictures()])
     images = encoder.image_features(torch.from_numpy(pixels)).cpu().numpy()
-    _check_finite(encoder, model, texts, images)
+    for what, vectors in (("text", texts), ("image", images)):
+        if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=0.01):
+            raise encoder.not_finite(what)
     if texts.shape[1] != images.shape[1]:
         raise ModelError(
             f"the model {model} gives texts {texts.shape[1]} dimensions and images {images.shape[1]}: they share no"
@@ -151,7 +153,8 @@ def try_out(encoder: Encoder, model: str) -> None:
     if np.abs(texts[: len(TEXTS)] - texts[len(TEXTS) :]).max() > 10 * SAME:
         raise ModelError(f"the model {model} gives the same text different embeddings, so no result could be trusted.")
     for what, vectors in (("texts", texts[: len(TEXTS)]), ("images", images)):
-        if _some_are_equal(vectors):
+        differences = np.abs(vectors[:, None] - vectors[None]).max(axis=2)
+        if (differences + np.eye(len(vectors)) < SAME).any():
             raise ModelError(f"the model {model} gives different {what} the same embedding: its weights are damaged.")
 
 
@@ -168,16 +171,3 @@ def _pictures() -> list[Image.Image]:
     flat = np.repeat(ramp[None, :], 64, axis=0)
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     return [Image.fromarray(pixels).convert("RGB") for pixels in (flat, 255 - flat.T, noise)]
-
-
-def _check_finite(encoder: Encoder, model: str, *vectors: np.ndarray) -> None:
-    if all(np.allclose(np.linalg.norm(rows, axis=1), 1, atol=0.01) for rows in vectors):
-        return
-    if encoder.has_finite_weights and encoder.precision != "float32":
-        raise ModelError(f"the model {model} gives NaN in {encoder.precision}. Run again with --precision float32.")
-    raise ModelError(f"the model {model} gives NaN or zero vectors: its weights are damaged. Copy them again.")
-
-
-def _some_are_equal(vectors: np.ndarray) -> bool:
-    differences = np.abs(vectors[:, None] - vectors[None]).max(axis=2)
-    return bool((differences + np.eye(len(vectors)) < SAME).any())
