@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
-from clipaudit.errors import ClipAuditError, UsageError
+from clipaudit.errors import UsageError
+from clipaudit.files import new_folder
 
 MODEL = Path(__file__).parent / "model"
 
@@ -28,30 +29,31 @@ def write_digits(folder: Path, *, rate: float, seed: int) -> DemoFiles:
     """Write the digits that the shipped model has not seen, a share of them under another class.
 
     Args:
-        folder: A new folder.
+        folder: A new folder; it appears whole or not at all.
         rate: Share of wrong labels, in (0, 1); the other class is drawn uniformly.
-        seed: Of the draw.
+        seed: Of the draw, from 0 to 2^64 - 1.
 
     Raises:
-        ClipAuditError: the folder exists.
-        UsageError: the rate is out of range.
+        ClipAuditError: the folder exists, or cannot be written.
+        UsageError: the rate or the seed is out of range, or no folder can have this name.
     """
     if not 0 < rate < 1:
-        raise UsageError(f"the share of wrong labels must be above 0 and below 1, not {rate}.")
-    if folder.exists():
-        raise ClipAuditError(f"{folder} exists already. Remove it, or name a new folder: clipaudit demo FOLDER")
+        raise UsageError(f"--rate, the share of wrong labels, must be above 0 and below 1, not {rate}.")
+    if not 0 <= seed < 2**64:
+        raise UsageError(f"--seed must be a whole number from 0 to 2^64 - 1, not {seed}.")
     split = load_split()
     truth, n = np.asarray(split.audit_labels), len(split.audit_labels)
     generator = np.random.default_rng(seed)
     wrong = generator.choice(n, size=round(rate * n), replace=False)
     labels = truth.copy()
     labels[wrong] = (truth[wrong] + generator.integers(1, len(CLASS_NAMES), len(wrong))) % len(CLASS_NAMES)
-    rows = []
-    for number, (image, label, true_label) in enumerate(zip(split.audit_images, labels, truth, strict=True)):
-        path = folder / "images" / CLASS_NAMES[label] / f"{number:04}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        as_picture(image).save(path)
-        rows.append((path.relative_to(folder).as_posix(), CLASS_NAMES[true_label]))
-    with (folder / "truth.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label_true"), *rows])
+    paths = [f"images/{CLASS_NAMES[label]}/{number:04}.png" for number, label in enumerate(labels)]
+    with new_folder(folder) as beside:
+        for name in CLASS_NAMES:
+            (beside / "images" / name).mkdir(parents=True)
+        for path, image in zip(paths, split.audit_images, strict=True):
+            as_picture(image).save(beside / path)
+        with (beside / "truth.csv").open("w", newline="", encoding="utf-8") as file:
+            rows = zip(paths, (CLASS_NAMES[label] for label in truth), strict=True)
+            csv.writer(file).writerows([("path", "label_true"), *rows])
     return DemoFiles(folder / "images", folder / "truth.csv", n, len(wrong))
