@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -272,22 +272,19 @@ def _vectors(cache: str | Path | None, ids: Sequence[str]) -> NDArray[np.float16
 
 
 def _write(out: Path, table: pa.Table) -> None:
-    def write_csv(beside: Path) -> None:
+    def write_csv(file: BinaryIO) -> None:
         separator = "\t" if out.suffix.lower() == ".tsv" else ","
         # Raw, unlike an export: programs read a manifest, for which a class must keep its name.
-        pyarrow.csv.write_csv(table, beside, pyarrow.csv.WriteOptions(delimiter=separator))
+        pyarrow.csv.write_csv(table, file, pyarrow.csv.WriteOptions(delimiter=separator))
 
-    def write_jsonl(beside: Path) -> None:
-        buffer = io.StringIO()
-        for row in table.to_pylist():
-            buffer.write(json.dumps(row, ensure_ascii=False) + "\n")
-        beside.write_text(buffer.getvalue(), encoding="utf-8")
+    def write_jsonl(file: BinaryIO) -> None:
+        file.writelines((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in table.to_pylist())
 
-    writers: dict[str, Callable[[Path], None]] = {
+    writers: dict[str, Callable[[BinaryIO], None]] = {
         ".csv": write_csv,
         ".tsv": write_csv,
         ".jsonl": write_jsonl,
-        ".parquet": lambda beside: pq.write_table(table, beside),
+        ".parquet": lambda file: pq.write_table(table, file),
     }
     if out.suffix.lower() not in writers:
         raise UsageError(f"{out}: a manifest ends in {', '.join(writers)}.")

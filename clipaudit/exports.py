@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -51,9 +52,9 @@ def export(index: CleanIndex, path: str | Path, *, raw: bool = False) -> list[st
     index.check_output(path)
     if kind == ".csv":
         table = index.table if raw else _without_formulas(index.table)
-        write_atomically(path, lambda beside: pyarrow.csv.write_csv(table, beside))
+        write_atomically(path, lambda file: pyarrow.csv.write_csv(table, file))
     elif kind == ".jsonl":
-        write_atomically(path, lambda beside: _write_jsonl(index.table, beside))
+        write_atomically(path, lambda file: _write_jsonl(index.table, file))
     else:
         write_atomically(path, _clean_paths(index, path) if kind == ".txt" else _clean_rows(index))
     return []
@@ -90,10 +91,9 @@ def _without_formulas(table: pa.Table) -> pa.Table:
     return pa.table({name: escaped(table[name]) for name in table.column_names})
 
 
-def _write_jsonl(table: pa.Table, path: Path) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for batch in table.to_batches(max_chunksize=10_000):
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
+def _write_jsonl(table: pa.Table, file: BinaryIO) -> None:
+    for batch in table.to_batches(max_chunksize=10_000):
+        file.writelines((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in batch.to_pylist())
 
 
 def _clean_paths(index: CleanIndex, path: Path) -> bytes:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from clipaudit.errors import ClipAuditError, UsageError
 
@@ -134,14 +135,14 @@ def check_images(path: str | Path, ids: Iterable[str], root: str | Path) -> None
         raise UsageError(f"{path} holds images of this data set. Name another file.")
 
 
-def write_atomically(path: Path, write: bytes | Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], None]) -> None:
     """Write a file beside its place, flush it to the disk and rename it: a reader never sees half of it.
 
     A link stays, and the file that it leads to is replaced. A file that is replaced keeps its mode and owner.
 
     Args:
         path: The final place; an existing file is replaced, missing folders are made.
-        write: The content, or a function that writes it to the path that it is given.
+        write: The content, or a function that writes it to the open file that it is given.
 
     Raises:
         UsageError: the place is a folder, a device or a pipe, or its name cannot be one.
@@ -154,15 +155,18 @@ def write_atomically(path: Path, write: bytes | Callable[[Path], None]) -> None:
         beside.unlink(missing_ok=True)
         # What is private stays private while it is written.
         beside.touch(mode=0o666 if held is None else 0o600, exist_ok=False)
-        if callable(write):
-            write(beside)
-        else:
-            beside.write_bytes(write)
+        # An open file, for pyarrow opens no path that is not UTF-8.
+        with beside.open("wb") as file:
+            if callable(write):
+                write(file)
+            else:
+                file.write(write)
+            file.flush()
+            os.fsync(file.fileno())
         if held is not None:
             _take_over(held, beside)
-        _flush(beside)
         beside.replace(final)
-        _flush(final.parent)
+        _flush_folder(final.parent)
     except OSError as error:
         raise cannot_write(path, error) from None
     finally:
@@ -287,8 +291,8 @@ def _take_over(held: os.stat_result, beside: Path) -> None:
     beside.chmod(stat.S_IMODE(held.st_mode))
 
 
-def _flush(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
+def _flush_folder(path: Path) -> None:
+    if os.name == "nt":
         return  # Windows cannot open a folder, and needs no flush of its entries.
     handle = os.open(path, os.O_RDONLY)
     try:

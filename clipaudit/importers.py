@@ -7,7 +7,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -65,8 +65,8 @@ def import_dataset(
                     row["path"] = relative_id(folder, str(Path(row["path"]).resolve()))
                 yield row
 
-    def write(beside: Path) -> None:
-        _write_rows(wanted(), beside)
+    def write(file: BinaryIO) -> None:
+        _write_rows(wanted(), file)
         if not counts:
             raise UsageError(f"{path} has no images of split {split!r}." if split else f"{path} has no images.")
 
@@ -74,8 +74,8 @@ def import_dataset(
     return counts
 
 
-def _write_rows(rows: Iterable[Row], path: Path) -> None:
-    """Stream rows into a Parquet file, so that memory stays bounded; an empty stream makes none."""
+def _write_rows(rows: Iterable[Row], file: BinaryIO) -> None:
+    """Stream rows into a Parquet file, so that memory stays bounded; an empty stream writes nothing."""
     writer: pq.ParquetWriter | None = None
     batch: list[Row] = []
 
@@ -83,7 +83,7 @@ def _write_rows(rows: Iterable[Row], path: Path) -> None:
         nonlocal writer
         if batch:
             schema = pa.schema([(name, _COLUMN_TYPES.get(name, pa.string())) for name in batch[0]])
-            writer = writer or pq.ParquetWriter(path, schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(file, schema, compression="zstd")
             writer.write_table(pa.Table.from_pylist(batch, schema))
             batch.clear()
 

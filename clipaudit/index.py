@@ -161,7 +161,7 @@ class CleanIndex:
         digest = content_digest(self.table, content).encode()
         table = self.table.replace_schema_metadata({_METADATA_KEY: content, _DIGEST_KEY: digest})
         write_atomically(
-            Path(path), lambda beside: pq.write_table(table, beside, compression="zstd", write_page_checksum=True)
+            Path(path), lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         )
 
     def _bools(self, column: str) -> NDArray[np.bool_]:

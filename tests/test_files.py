@@ -109,7 +109,7 @@ def test_modes(tmp_path: Path) -> None:
     for mode in (0o600, 0o640, 0o755):
         held.write_text("old")
         held.chmod(mode)
-        write_atomically(held, lambda beside: modes.append(stat.S_IMODE(beside.stat().st_mode)))
+        write_atomically(held, lambda file: modes.append(stat.S_IMODE(os.fstat(file.fileno()).st_mode)))
         assert stat.S_IMODE(held.stat().st_mode) == mode
     # While it was written, nobody else could read it.
     assert modes == [0o600] * 3

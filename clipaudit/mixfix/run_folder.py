@@ -105,7 +105,7 @@ class RunFolder:
     def write_labels(self, table: pa.Table) -> None:
         """`labels.parquet`, with the run's facts in its metadata."""
         table = table.replace_schema_metadata({b"clipaudit": json.dumps(self.facts).encode()})
-        write_atomically(self.path / "labels.parquet", lambda beside: pq.write_table(table, beside, compression="zstd"))
+        write_atomically(self.path / "labels.parquet", lambda file: pq.write_table(table, file, compression="zstd"))
 
     def write_card(self, history: History, best_epoch: int, notes: Sequence[str]) -> None:
         """README.md: the model card."""
