@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from clipaudit.embeddings import Embeddings
 from clipaudit.errors import SourceError, UsageError
-from clipaudit.samples.base import label_name
-from clipaudit.samples.labels import read_column
+from clipaudit.plausibility import row_order_warning
+from clipaudit.samples.labels import ROW_ORDER, LabelReader, read_column
 
 CLASSES_LISTED = 3
 
@@ -68,12 +68,9 @@ def audited_labels(
         ids = embeddings.table["id"].to_pylist()
         column = read_column(labels, ids, Path(embeddings.info.root), names=declared)
         values, spec = pa.array(column.values), str(labels)
-        origin = f"column {column.name!r} of {labels}, matched by {column.matched_by}"
-        if column.matched_by == "row order":
-            warnings.append(
-                f"the labels of {labels} were matched by row order, because it has no column of paths or ids: nothing"
-                " shows that its rows are in the order of the source"
-            )
+        origin, warnings = column.said, [*column.notes]
+        if column.matched_by == ROW_ORDER:
+            warnings.append(row_order_warning(f"the labels of {labels}"))
     else:
         values, origin = _listed_labels(labels, len(embeddings.table), declared), "a list, one label a sample"
     present = sorted(values.unique().to_pylist())
@@ -92,11 +89,11 @@ def _own_labels(embeddings: Embeddings, names: Sequence[str] | None) -> pa.Array
     values = embeddings.table["label"].combine_chunks()
     if not names:
         return values
-    encoded, known = values.dictionary_encode(), frozenset(names)
+    encoded, reader = values.dictionary_encode(), LabelReader(names)
     mapped = []
     for number, label in enumerate(encoded.dictionary.to_pylist()):
         first = embeddings.table["id"][pc.index(encoded.indices, number).as_py()]
-        mapped.append(label_name(label, names, known, f"{embeddings.info.source}, {first}"))
+        mapped.append(reader.read(label, f"{embeddings.info.source}, {first}"))
     return pa.array(mapped).take(encoded.indices)
 
 
@@ -110,9 +107,9 @@ def _listed_labels(labels: Iterable[Any], n: int, names: Sequence[str] | None) -
     listed = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if len(listed) != n:
         raise SourceError(f"there are {len(listed):,} labels for {n:,} samples. Give one a sample.")
-    known = frozenset(names or ())
+    reader = LabelReader(names)
     return pa.array(
-        label_name(label.item() if isinstance(label, np.generic) else label, names, known, f"label {place:,}")
+        reader.read(label.item() if isinstance(label, np.generic) else label, f"label {place:,} of the list")
         for place, label in enumerate(listed)
     )
 

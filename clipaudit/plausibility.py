@@ -276,6 +276,14 @@ def prompt_warnings(
     return _first(warnings, "groups of classes share their prompts, too")
 
 
+def row_order_warning(labels: str) -> str:
+    """That `labels` ("the labels of FILE") may belong to other images."""
+    return (
+        f"{labels} were matched by row order, because there is no column of paths or ids: nothing shows that its rows"
+        " are in the order of the images"
+    )
+
+
 def _first(warnings: list[str], more: str) -> list[str]:
     """The first NAMES_SHOWN warnings of a kind, and how many more there are."""
     rest = len(warnings) - NAMES_SHOWN

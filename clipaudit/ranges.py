@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from clipaudit.errors import UsageError
+from clipaudit.text import excerpt
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Range:
         # A bool is an int to Python, and NaN is in no range.
         is_number = isinstance(value, kind) and not isinstance(value, bool)
         if not is_number or not self.low <= value <= self.high:
-            raise UsageError(f"{name} must be {self}, not {_shown(value)}.")
+            raise UsageError(f"{name} must be {self}, not {excerpt(value)}.")
         return int(value) if self.whole else float(value)
 
     def __str__(self) -> str:
@@ -44,13 +45,6 @@ class Range:
 
 def _plain(number: float) -> str:
     return f"{number:,}" if isinstance(number, int) else f"{number:g}"
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)[:40]
-    except ValueError:  # Python writes no integers of thousands of digits.
-        return "a number of thousands of digits"
 
 
 COUNT = Range(0, 1_000_000_000, whole=True)

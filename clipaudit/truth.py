@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clipaudit.errors import SourceError
 from clipaudit.index import CleanIndex
+from clipaudit.plausibility import row_order_warning
 from clipaudit.samples.base import label_name
 from clipaudit.samples.labels import ROW_ORDER, read_column
 from clipaudit.samples.tables import LABEL_COLUMNS
@@ -80,10 +81,7 @@ def match_truth(
     values[:] = [classes.get(value, value) for value in found]
     warnings = list(_warnings(counts, classes, index.class_names))
     if matched_by == ROW_ORDER and isinstance(truth, str | Path):
-        warnings.append(
-            f"the true labels of {truth} were matched by row order, because it has no column of paths or ids: nothing"
-            " shows that its rows are in the order of the index"
-        )
+        warnings.append(row_order_warning(f"the true labels of {truth}"))
     return TrueLabels(values, matched_by, (*notes, *_notes(counts, classes)), tuple(warnings))
 
 

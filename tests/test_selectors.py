@@ -243,7 +243,7 @@ NAN, HUGE = float("nan"), 10**5000
         ({"folds": 1}, "folds must be 0 or a whole number from 2 to 100, not 1"),
         ({"folds": 100_000}, "folds must be"),
         ({"folds": 2.0}, "folds must be"),
-        ({"folds": -HUGE}, "folds must be .* not a number of thousands of digits"),
+        ({"folds": -HUGE}, "folds must be .* not a very large int"),
         ({"neighbours": 0, "induced": "neighbours"}, "neighbours must be a whole number from 1 to 1,000,000, not 0"),
         ({"rounds": 0}, "rounds must be"),
         ({"rounds": HUGE}, "rounds must be"),
