@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from clipaudit.embeddings import EmbeddingsCache
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import check_images, check_output, write_atomically
+from clipaudit.ranges import SEED, SHARE
 from clipaudit.samples import ParquetSource, SourceOptions, open_source
 from clipaudit.samples.base import relative_id
 from clipaudit.spelling import normalise
@@ -120,8 +121,7 @@ def corrupt(
     out = Path(out)
     if kind not in KINDS:
         raise UsageError(f"unknown kind of noise {kind!r}. Choose one of: {', '.join(KINDS)}.")
-    if not 0 <= rate <= 1:
-        raise UsageError(f"the rate must lie in [0, 1], not {rate}.")
+    rate, seed = SHARE.take("rate", rate), SEED.take("seed", seed)
     check_output(out, [source])
     opened = open_source(source, options)
     samples = [(sample.id, sample.label) for sample in opened.samples()]

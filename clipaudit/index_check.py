@@ -116,6 +116,8 @@ _METADATA = {
     "prompts": Rule("the prompts with their classes", object_of(_PROMPTS)),
     "mixtures": Rule("the mixtures of both estimates", object_of(_MIXTURES)),
     "warnings": Rule("a list of texts", list_of(is_text)),
+    "score_warnings": Rule("a list of texts", list_of(is_text), optional=True),
+    "model_temperature": Rule("a number above 0", lambda value: is_number(value) and value > 0, optional=True),
     "decided": Rule("texts by name", texts_by_name, optional=True),
     "reviews": Rule("a list of reviews", list_of(lambda value: isinstance(value, dict)), optional=True),
 }

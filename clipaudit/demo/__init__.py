@@ -11,6 +11,7 @@ import numpy as np
 from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
 from clipaudit.errors import UsageError
 from clipaudit.files import new_folder
+from clipaudit.ranges import SEED
 
 MODEL = Path(__file__).parent / "model"
 
@@ -31,16 +32,15 @@ def write_digits(folder: Path, *, rate: float, seed: int) -> DemoFiles:
     Args:
         folder: A new folder; it appears whole or not at all.
         rate: Share of wrong labels, in (0, 1); the other class is drawn uniformly.
-        seed: Of the draw, from 0 to 2^64 - 1.
+        seed: Of the draw.
 
     Raises:
         ClipAuditError: the folder exists, or cannot be written.
         UsageError: the rate or the seed is out of range, or no folder can have this name.
     """
+    seed = SEED.take("seed", seed)
     if not 0 < rate < 1:
-        raise UsageError(f"--rate, the share of wrong labels, must be above 0 and below 1, not {rate}.")
-    if not 0 <= seed < 2**64:
-        raise UsageError(f"--seed must be a whole number from 0 to 2^64 - 1, not {seed}.")
+        raise UsageError(f"the share of wrong labels, rate, must be above 0 and below 1, not {rate}.")
     split = load_split()
     truth, n = np.asarray(split.audit_labels), len(split.audit_labels)
     generator = np.random.default_rng(seed)
