@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clipaudit.errors import PromptError
 from clipaudit.files import check_output, write_atomically
-from clipaudit.prompts import PromptClass, PromptSet, parse_prompts, read_prompt_text, readable_name
+from clipaudit.prompts import MAX_FILE_BYTES, PromptClass, PromptSet, parse_prompts, read_prompt_text, readable_name
 from clipaudit.samples import SourceOptions, open_source
 from clipaudit.spelling import line_fault, normalise, tidy
 
@@ -28,6 +28,7 @@ _HOW_TO = """\
 #       "stands in deep snow",
 #     ]
 #   Where two classes look alike, write what tells them apart.
+# template: the sentence. It contains {{name}} and {{feature}}, and no other braces.
 # aliases: other spellings that labels have. Case, underscores and hyphens never matter.
 #
 # Then: clipaudit prompts check {file}
@@ -118,15 +119,19 @@ def write_prompts(path: Path, text: str, expected: PromptSet) -> None:
     A file that has this text already is not touched.
 
     Raises:
-        PromptError: the text does not read as `expected`, so writing it would lose something.
+        PromptError: the text does not read as `expected`, so writing it would lose something; or it is too long to be
+            read again.
     """
     if parse_prompts(text, path) != expected:
         raise PromptError(
             f"{path} is laid out in a way that clipaudit cannot add to without changing it."
             " Write every class as [[classes]] on a line of its own, with features = []."
         )
+    data = text.encode()
+    if len(data) > MAX_FILE_BYTES:
+        raise PromptError(f"{path} would be larger than {MAX_FILE_BYTES:,} bytes. Shorten the class names or features.")
     if not is_there(path) or read_prompt_text(path) != text:
-        write_atomically(path, text.encode())
+        write_atomically(path, data)
 
 
 def with_features(text: str, prompts: PromptSet, name: str, features: Sequence[str]) -> tuple[str, PromptSet]:

@@ -37,8 +37,8 @@ else:
 PLAIN_TEMPLATES = ("A photo of a {name}.", "A picture of a {name}.", "An image that shows a {name}.")
 # In a wheel the sets lie inside the package, in a checkout at its top.
 _FOLDERS = (Path(__file__).parent / "prompt_sets", Path(__file__).parents[1] / "prompts")
-# ImageNet-21k, with ten features a class, needs 15 MB and 18 million characters of prompts.
-MAX_FILE_BYTES = 16 << 20
+# Ten features for each of 10,000 classes need 7 MB, and 10 million characters of prompts.
+MAX_FILE_BYTES = 8 << 20
 MAX_TEXTS = 1_000
 MAX_PROMPT_CHARACTERS = 100_000_000
 _FIELD = re.compile(r"\{(name|feature)\}")

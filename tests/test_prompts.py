@@ -15,7 +15,7 @@ from prompt_helpers import run
 from clipaudit.demo.digits import CLASS_NAMES
 from clipaudit.errors import PromptError, UsageError
 from clipaudit.prompt_check import check_prompts
-from clipaudit.prompt_writing import empty_file, with_features, with_labels
+from clipaudit.prompt_writing import empty_file, with_features, with_labels, write_prompts
 from clipaudit.prompts import (
     PromptClass,
     PromptSet,
@@ -193,13 +193,13 @@ def test_what_a_prompt_file_may_not_hold(tmp_path: Path, kind: str) -> None:
 def test_only_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
-    (tmp_path / "large.toml").write_bytes(b"#" * ((16 << 20) + 1))
+    (tmp_path / "large.toml").write_bytes(b"#" * ((8 << 20) + 1))
     (tmp_path / "utf-16.toml").write_text(toml(), encoding="utf-16")
     for name, message in (
         ("pipe", "is a named pipe, not a file"),
         ("link", "is a device, not a file"),
         (".", "is a folder, not a file"),
-        ("large.toml", "is larger than 16,777,216 bytes"),
+        ("large.toml", "is larger than 8,388,608 bytes"),
         ("utf-16.toml", "which is always UTF-8"),
         ("x" * 300, "File name too long"),
         ("a\0b", "null"),
@@ -288,6 +288,13 @@ def test_a_hostile_class_name_is_written_and_read(label: str) -> None:
 def test_a_class_name_that_cannot_be_written_is_named(label: str) -> None:
     with pytest.raises(PromptError, match=r"the class '.*Rename it, then run again"):
         with_labels(*empty_file("photos", Path("p.toml")), ["cat", label])
+
+
+def test_a_file_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    labels = [f"{number:05}{'x' * 900}" for number in range(10_000)]
+    with pytest.raises(PromptError, match=r"p\.toml would be larger than 8,388,608 bytes"):
+        write_prompts(tmp_path / "p.toml", *with_labels(*empty_file("photos", Path("p.toml")), labels))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_files_own_name_may_be_anything() -> None:
