@@ -273,7 +273,7 @@ def test_the_timeout_is_for_the_whole_answer(server: Server, start: bytes, piece
     started = time.monotonic()
     with pytest.raises(NoAnswerError):
         Endpoint(server.url, "m", timeout=0.4).answer([{"role": "user", "content": 'of the class "lynx"'}])
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(
