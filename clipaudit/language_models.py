@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from clipaudit.errors import ClipAuditError, ModelError, UsageError
+from clipaudit.files import irregular
 
 if TYPE_CHECKING:
     import torch
@@ -256,7 +257,7 @@ class LocalModel:
 
         from clipaudit.encoders import choose_device
 
-        if not folder.is_dir():
+        if not _is_folder(folder):
             raise ModelError(
                 f"{folder} is no folder of a language model. Name one, or a server's model with --endpoint URL."
             )
@@ -303,3 +304,10 @@ class LocalModel:
             encoded = self._tokenizer(f"{text}\n\n", return_tensors="pt")
         tokens: torch.Tensor = encoded["input_ids"].to(self._device)
         return tokens
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return irregular(path) == "a folder"
+    except (OSError, ValueError):  # Path.is_dir raises, too, for instance where the name is too long.
+        return False

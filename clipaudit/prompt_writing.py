@@ -65,7 +65,8 @@ def new_prompts(source: str | Path, out: Path, options: SourceOptions | None = N
     check_output(out, [source])
     if is_there(out):
         raise PromptError(f"{out} exists already and is not overwritten. Remove it, or name another file with --out.")
-    text, prompts = with_labels(*empty_file(source, out), source_classes(source, options))
+    labels = source_classes(source, options)
+    text, prompts = with_labels(*empty_file(source, out), labels)
     write_prompts(out, text, prompts)
     return prompts
 

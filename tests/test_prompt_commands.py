@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from prompt_helpers import CLASSES, features_of, run, write_photos
 
 from clipaudit.encoders import load_encoder
-from clipaudit.errors import PromptError, UsageError
+from clipaudit.errors import ClipAuditError, PromptError, UsageError
 from clipaudit.prompt_check import TOKEN_LIMIT, check_prompts, estimate_tokens
 from clipaudit.prompt_writing import empty_file, new_prompts, with_features, with_labels, write_prompts
 from clipaudit.prompts import load_prompts, parse_prompts, shipped_prompt_sets
@@ -247,6 +248,21 @@ def test_options_without_effect_are_refused(words: tuple[str, ...], message: str
     result = run("check", "digits", *words)
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["new", "generate"])
+@pytest.mark.parametrize("out", ["pipe", "zero", "file/p.toml", "loop", "nowhere", ".", "", "x" * 300])
+def test_only_a_file_is_written(photos: Path, tmp_path: Path, command: str, out: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing" / "p.toml")
+    words = ("--llm", "m", "--endpoint", "http://127.0.0.1:1/v1") if command == "generate" else ()
+    before = sorted(tmp_path.rglob("*"))
+    result = run(command, photos, "--out", tmp_path / out if out else "", *words)
+    assert isinstance(result.exception, ClipAuditError)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_new_refuses_a_name_without_letters(tmp_path: Path) -> None:

@@ -403,6 +403,7 @@ def test_the_instruction_can_be_seen_without_sending(photos: Path, tmp_path: Pat
     ("words", "error", "message"),
     [
         ((), UsageError, "name a language model"),
+        (("--llm", "x" * 300), ModelError, "no folder of a language model"),
         (("--llm", "nowhere"), ModelError, "no folder of a language model"),
         (("--llm", "m", "--endpoint", "file:///etc/passwd"), UsageError, "no http or https URL"),
         (("--llm", "m", "--endpoint", "http://[host/v1"), UsageError, "no http or https URL"),
