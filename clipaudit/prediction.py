@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from clipaudit.encoders import choose_device
-from clipaudit.errors import ImageError, UsageError
+from clipaudit.errors import ImageError, SourceError, UsageError
 from clipaudit.images import one_unreadable
 from clipaudit.mixfix.checkpoints import load_weights
 from clipaudit.mixfix.engine import Engine
@@ -23,8 +24,8 @@ from clipaudit.samples import FaultySample, Sample, Source, SourceOptions, open_
 from clipaudit.threads import thread_count
 
 WEIGHTS = ("best", "last")
-# Images that are decoded, seen and forgotten together.
-IMAGES_AT_ONCE = 1024
+# Images that are decoded, seen and forgotten together: as many as these bytes hold, and no more than these.
+BYTES_AT_ONCE, IMAGES_AT_ONCE = 256 << 20, 1024
 
 
 def predict(
@@ -55,24 +56,26 @@ def predict(
         or "unreadable") and `reason`.
 
     Raises:
-        RunError: no run folder, or one without weights.
-        SourceError, ModelError, UsageError: see their messages.
+        RunError: no run folder, one without weights, or a damaged one.
+        SourceError: not one image can be read, or the source is none.
+        ModelError, UsageError: see their messages.
     """
     if weights not in WEIGHTS:
-        raise UsageError(f"unknown weights {weights!r}. Choose from: {', '.join(WEIGHTS)}.")
+        raise UsageError(f"unknown weights {weights!r:.40}. Choose from: {', '.join(WEIGHTS)}.")
     threads = thread_count(workers)
     folder, report = RunFolder.open(Path(run)), progress or (lambda _: None)
     architecture = folder.architecture
     engine = Engine(choose_device(device), precision, architecture)
     networks = [build(architecture) for _ in range(folder.n_networks)]
-    load_weights(folder.best if weights == "best" else folder.last, networks)
+    load_weights(folder.best if weights == "best" else folder.last, folder, networks)
     networks = [engine.place(network) for network in networks]
     names = folder.facts["class_names"]
     opened = open_source(source, options)
     parts, done = [_table([], [], np.empty(0), np.empty(0, np.int64), names)], 0
-    with ThreadPoolExecutor(threads, "clipaudit-decode") as decoders:
+    at_once = max(1, min(IMAGES_AT_ONCE, BYTES_AT_ONCE // (3 * architecture.image_size**2)))
+    with engine.enough_memory(), ThreadPoolExecutor(threads, "clipaudit-decode") as decoders:
         samples = opened.samples()
-        while share := list(islice(samples, IMAGES_AT_ONCE)):
+        while share := list(islice(samples, at_once)):
             decoded = list(decoders.map(lambda sample: _decode(opened, sample, architecture), share))
             reasons = [str(result) if isinstance(result, ImageError) else None for result in decoded]
             rows = np.array([row for row, reason in enumerate(reasons) if reason is None], np.int64)
@@ -84,7 +87,11 @@ def predict(
             parts.append(_table(share, reasons, p_m, y_m, names))
             done += len(share)
             report(done)
-    return pa.concat_tables(parts)
+    table = pa.concat_tables(parts)
+    if not pc.any(pc.equal(table["status"], "ok")).as_py():
+        first = f" The first is {table['id'][0]}: {table['reason'][0]}." if done else ""
+        raise SourceError(f"not one of {done:,} images in {source} can be read.{first}")
+    return table
 
 
 def _decode(source: Source, sample: Sample, architecture: Architecture) -> np.ndarray | ImageError:

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from clipaudit.encoders import choose_device
-from clipaudit.errors import ClipAuditError
+from clipaudit.errors import UsageError
 from clipaudit.files import check_folder
 from clipaudit.index import CleanIndex, read_index
 from clipaudit.mixfix import data as data_of
 from clipaudit.mixfix.engine import Engine
 from clipaudit.mixfix.methods import method_of
-from clipaudit.mixfix.models import build, describe
-from clipaudit.mixfix.pixels import Pixels, load_pixels
+from clipaudit.mixfix.models import Architecture, build, describe
+from clipaudit.mixfix.pixels import Pixels, check_place, load_pixels
 from clipaudit.mixfix.recipes import TrainConfig
 from clipaudit.mixfix.run import Progress, Run, TrainProgress, TrainSummary, decode_material
 from clipaudit.mixfix.run_folder import RunFolder
@@ -34,7 +33,7 @@ __all__ = ["TrainProgress", "TrainSummary", "train"]
 def train(
     index: CleanIndex | str | Path,
     *,
-    out: str | Path,
+    out: str | Path = "run",
     config: TrainConfig | None = None,
     test: str | Path | None = None,
     test_options: SourceOptions | None = None,
@@ -72,6 +71,7 @@ def train(
     check_folder(out, new=False)
     threads = thread_count(workers)
     config, report = config or TrainConfig(), progress or (lambda _: None)
+    check_place(pixels)
     report(TrainProgress("reading", epochs=config.epochs))
     index = index if isinstance(index, CleanIndex) else read_index(index)
     data = data_of.training_set(
@@ -79,6 +79,7 @@ def train(
     )
     test_samples = data_of.test_set(test, test_options, index.class_names) if test else None
     architecture = describe(config, len(index.class_names))
+    _check_padding(config, architecture)
     engine = Engine(choose_device(device), precision, architecture)
     board = _open_board(Path(out)) if tensorboard else None
     folder = RunFolder.start(
@@ -105,19 +106,22 @@ def train(
             report=lambda done, total: report(TrainProgress("decoding", done, total, epochs=config.epochs)),
         )
 
-    material = decode_material(data, test_samples, load)
-    method = method_of(material.data.subsets(), config)
-    networks = []
-    for number in range(method.networks):
-        with engine.repeatable(config.seed, 0, number):
-            networks.append(build(architecture, pretrained=config.pretrained))
-    trainer = Trainer(method, networks, material.pixels, engine, config)
-    try:
+    with engine.enough_memory():
+        material = decode_material(data, test_samples, load)
+        method = method_of(material.data.subsets(), config)
+        networks = []
+        for number in range(method.networks):
+            with engine.repeatable(config.seed, 0, number):
+                networks.append(build(architecture, pretrained=config.pretrained))
+        trainer = Trainer(method, networks, material.pixels, engine, config)
         return Run(folder, trainer, material, config, report, board).to_the_end()
-    except torch.OutOfMemoryError:
-        raise ClipAuditError(
-            f"{engine.device} has too little memory. Choose a smaller --batch-size, or --pixels disk."
-        ) from None
+
+
+def _check_padding(config: TrainConfig, architecture: Architecture) -> None:
+    if (config.crop_padding or 0) > architecture.image_size:
+        raise UsageError(
+            f"crop_padding must not exceed the images' edge of {architecture.image_size}, not {config.crop_padding}."
+        )
 
 
 def _open_board(out: Path) -> Board:

@@ -45,8 +45,9 @@ def parse_milestones(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     words = [word.strip() for word in text.split(",") if word.strip()]
-    if not all(word.isdecimal() for word in words):
-        raise UsageError(f"--milestones {text!r} is not a list of epochs, for example 200,250.")
+    # Nine digits are more than any epoch has, and few enough for every reader of numbers.
+    if not all(word.isdecimal() and len(word) < 10 for word in words):
+        raise UsageError(f"--milestones {text!r:.40} is not a list of epochs, for example 200,250.")
     return tuple(map(int, words))
 
 

@@ -44,7 +44,7 @@ def predict(
             progress=lambda done: show(f"{done:,} images"),
         )
     check_images(out, table["id"].to_pylist(), source if source.is_dir() else source.parent)
-    write_atomically(out, lambda file: pq.write_table(table, file, compression="zstd"))
+    write_atomically(out, lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True))
     n_unreadable = table.num_rows - (pc.sum(pc.equal(table["status"], "ok")).as_py() or 0)
     print_line(f"[bold]{table.num_rows:,} images[/bold] from {safe(source)}")
     same = pc.mean(pc.equal(table["predicted_label"].cast("string"), table["label"])).as_py()

@@ -14,7 +14,7 @@ _MODEL, _METHOD, _DATA = "Model", "Method", "Source"
 
 def train(
     index: Annotated[Path, typer.Option(help="Clean index, from select.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Run folder; the same command goes on with it.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Run folder; the same command goes on with it.")] = Path("run"),
     test: Annotated[
         Path | None,
         typer.Option(
@@ -105,7 +105,7 @@ def train(
         bool, typer.Option("--tensorboard", help="Also write RUN/tensorboard.", rich_help_panel="Work")
     ] = False,
 ) -> None:
-    """Train a classifier from a clean index: clipaudit train --index clean.parquet --out run
+    """Train a classifier from a clean index: clipaudit train --index clean.parquet
 
     MixFix starts from the clean subset and absorbs or relabels the rest as it learns. The run folder holds the weights,
     a row an epoch and the relabelled data set.

@@ -1,79 +1,151 @@
-"""Weights and the whole state of a run as safetensors with JSON in their header: nothing in them can be executed."""
+"""Weights and the whole state of a run as safetensors with JSON in their header: nothing in them can be executed.
+
+The header names the run that they belong to and holds a checksum over all that the file says.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
 from clipaudit.errors import RunError
-from clipaudit.files import write_atomically
+from clipaudit.files import require_file, write_atomically
 from clipaudit.mixfix.methods import Look
+from clipaudit.mixfix.run_check import check_count, check_history, check_look
+from clipaudit.mixfix.run_folder import RunFolder
 
-_KEY = "clipaudit"
+_KEY, _DIGEST = "clipaudit", "digest"
+_BEST = "best."
+
+Tensors = dict[str, torch.Tensor]
 
 
-def save_weights(path: Path, networks: Sequence[nn.Module], facts: Mapping[str, Any]) -> None:
-    """All networks' weights, `0.` and `1.` before their names."""
-    _save(path, _weights(networks), facts)
+@dataclass
+class State:
+    """What a run knows after an epoch, beside its networks and their momentum.
+
+    Attributes:
+        looks: What each network saw last, and what they saw together.
+        history: One row an epoch, as in metrics.jsonl.
+        best_epoch: The epoch of the best weights, counted from 1.
+        best: These weights, by name; so the state alone can restore every other file of the run.
+    """
+
+    looks: list[Look] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    best: Tensors = field(default_factory=dict)
 
 
-def load_weights(path: Path, networks: Sequence[nn.Module]) -> dict[str, Any]:
-    """Fill the networks; returns the facts. RunError where the file is missing, damaged or of another architecture."""
-    tensors, facts = _load(path)
+def weights_of(networks: Sequence[nn.Module]) -> Tensors:
+    """A copy of all networks' weights on the host, `0.` and `1.` before their names."""
+    return {
+        f"{number}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for number, network in enumerate(networks)
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def save_weights(path: Path, folder: RunFolder, weights: Tensors, epoch: int) -> None:
+    """The weights of a run after an epoch."""
+    _save(path, weights, {"run": folder.digest, "epoch": epoch})
+
+
+def load_weights(path: Path, folder: RunFolder, networks: Sequence[nn.Module]) -> None:
+    """Fill the networks.
+
+    Raises:
+        RunError: the file is missing, may not be read, is damaged, or belongs to another run.
+    """
+    try:
+        tensors, _ = _load(path, folder)
+    except FileNotFoundError:
+        raise RunError(
+            f"there are no weights in {path}: the run has not finished its first epoch, or they were removed."
+            " Give its train command again."
+        ) from None
     _fill(path, networks, tensors)
-    return facts
 
 
 def save_state(
     path: Path,
+    folder: RunFolder,
     networks: Sequence[nn.Module],
     optimizers: Sequence[torch.optim.Optimizer],
-    looks: Sequence[Look],
-    facts: Mapping[str, Any],
+    state: State,
 ) -> None:
     """All that the next epoch depends on: weights, momentum, what the networks saw; randomness has no state."""
-    tensors = _weights(networks)
+    tensors = weights_of(networks)
     for number, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
         for name, parameter in network.named_parameters():
             if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
                 tensors[f"{number}.momentum.{name}"] = momentum.detach().cpu().contiguous()
-    for number, look in enumerate(looks):
+    for number, look in enumerate(state.looks):
         tensors[f"{number}.look.p_m"] = torch.from_numpy(look.p_m)
         tensors[f"{number}.look.y_m"] = torch.from_numpy(look.y_m)
-    _save(path, tensors, {**facts, "looks": len(looks)})
+    if state.best_epoch < len(state.history):
+        tensors |= {_BEST + name: tensor for name, tensor in state.best.items()}
+    facts = {"run": folder.digest, "history": state.history, "best_epoch": state.best_epoch, "looks": len(state.looks)}
+    _save(path, tensors, facts)
 
 
 def load_state(
-    path: Path, networks: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]
-) -> tuple[list[Look], dict[str, Any]]:
-    """The inverse of `save_state`: fills networks and optimizers, returns looks and facts."""
-    tensors, facts = _load(path)
-    for number, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
-        for name, parameter in network.named_parameters():
-            if (momentum := tensors.pop(f"{number}.momentum.{name}", None)) is not None:
-                optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
-    looks = [
-        Look(*(np.array(tensors.pop(f"{number}.look.{name}").numpy()) for name in ("p_m", "y_m")))
-        for number in range(facts.pop("looks"))
-    ]
+    path: Path,
+    folder: RunFolder,
+    networks: Sequence[nn.Module],
+    optimizers: Sequence[torch.optim.Optimizer],
+    n: int,
+) -> State:
+    """The inverse of `save_state`: fills networks and optimizers.
+
+    Args:
+        path: The file.
+        folder: The run it must belong to.
+        networks: To fill.
+        optimizers: To fill.
+        n: Samples of the index.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RunError: it may not be read, is damaged, or belongs to another run.
+    """
+    tensors, facts = _load(path, folder)
+    try:
+        check_history(facts.get("history"), facts.get("best_epoch"), folder.config.epochs)
+        looks = _pop_looks(tensors, check_count("looks", facts.get("looks")), n, len(folder.facts["class_names"]))
+        for number, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
+            _fill_momentum(tensors, number, network, optimizer)
+    except (ValueError, KeyError) as error:
+        raise _damaged(path, str(error)) from None
+    best = {name.removeprefix(_BEST): tensors.pop(name) for name in list(tensors) if name.startswith(_BEST)}
     _fill(path, networks, tensors)
-    return looks, facts
+    return State(looks, facts["history"], facts["best_epoch"], best or weights_of(networks))
 
 
-def _weights(networks: Sequence[nn.Module]) -> dict[str, torch.Tensor]:
-    return {
-        f"{number}.{name}": tensor.detach().cpu().contiguous()
-        for number, network in enumerate(networks)
-        for name, tensor in network.state_dict().items()
-    }
+def _pop_looks(tensors: Tensors, count: int, n: int, classes: int) -> list[Look]:
+    looks = []
+    for number in range(count):
+        p_m, y_m = (tensors.pop(f"{number}.look.{name}").clone().numpy() for name in ("p_m", "y_m"))
+        check_look(p_m, y_m, n, classes)
+        looks.append(Look(p_m, y_m))
+    return looks
+
+
+def _fill_momentum(tensors: Tensors, number: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    for name, parameter in network.named_parameters():
+        if (momentum := tensors.pop(f"{number}.momentum.{name}", None)) is not None:
+            if momentum.shape != parameter.shape:
+                raise ValueError(f"the momentum of {name} has another shape than its weights")
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
 
 
 def _fill(path: Path, networks: Sequence[nn.Module], tensors: Mapping[str, torch.Tensor]) -> None:
@@ -87,16 +159,41 @@ def _fill(path: Path, networks: Sequence[nn.Module], tensors: Mapping[str, torch
             raise RunError(f"{path} holds the weights of another architecture: {reason}") from None
 
 
-def _save(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
-    write_atomically(path, save(dict(tensors), {_KEY: json.dumps(facts)}))
+def _save(path: Path, tensors: Tensors, facts: Mapping[str, Any]) -> None:
+    content = json.dumps(facts)
+    write_atomically(path, save(tensors, {_KEY: content, _DIGEST: _digest(content, tensors)}))
 
 
-def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _load(path: Path, folder: RunFolder) -> tuple[Tensors, dict[str, Any]]:
+    require_file(path, RunError)
     try:
         with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
-    except FileNotFoundError:
-        raise RunError(f"there are no weights in {path}: the run has not finished its first epoch.") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise RunError(f"{path} is damaged or not one of clipaudit's: {error}. Remove it and run again.") from None
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        is_right = header[_DIGEST] == _digest(header[_KEY], tensors)
+        facts: dict[str, Any] = json.loads(header[_KEY])
+    except Exception as error:
+        # safetensors, torch and json have types of their own for what a damaged file may hold.
+        raise _damaged(path, f"it cannot be read ({str(error) or type(error).__name__})") from None
+    if not is_right:
+        raise _damaged(path, "its content does not match its checksum")
+    if facts.get("run") != folder.digest:
+        raise RunError(f"{path} belongs to another run than the run.json beside it. Restore both from one copy.")
+    return tensors, facts
+
+
+def _digest(content: str, tensors: Tensors) -> str:
+    digest = blake2b(content.encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, words: str) -> RunError:
+    remedy = (
+        "Remove it and train again: the run then starts from its first epoch."
+        if path.name.startswith("state")
+        else "Give the run's train command again: it restores the weights."
+    )
+    return RunError(f"{path} is damaged: {words}. {remedy}")

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clipaudit.errors import UsageError
+from clipaudit.errors import ClipAuditError, UsageError
 from clipaudit.mixfix.methods import Look
 from clipaudit.mixfix.models import Architecture
 from clipaudit.mixfix.pixels import Pixels
@@ -36,12 +36,15 @@ class Engine:
         self.device = device
         self.precision = ("bfloat16" if native else "float32") if precision == "auto" else precision
         self.image_size = architecture.image_size
+        # Channels last is what convolutions in half precision are fastest in on a GPU. On a CPU it gains little, and
+        # oneDNN's AVX2 kernel writes out of bounds in it where channels are few (benchmarks/channels_last.py).
+        self._layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self._mean = 255 * torch.tensor(architecture.mean, device=device).view(1, 3, 1, 1)
         self._std = 255 * torch.tensor(architecture.std, device=device).view(1, 3, 1, 1)
 
     def place(self, network: nn.Module) -> nn.Module:
-        """The network on the device; channels last, which convolutions in half precision are fastest in."""
-        placed: nn.Module = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """The network on the device, in the layout that is fast and safe there."""
+        placed: nn.Module = network.to(self.device).to(memory_format=self._layout)  # type: ignore[call-overload]
         return placed
 
     def autocast(self) -> torch.autocast:
@@ -49,8 +52,22 @@ class Engine:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """(b, 3, h, w) uint8 to float32, channels last."""
-        return ((images.float() - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        """(b, 3, h, w) uint8 to float32, in the layout of the networks."""
+        return ((images.float() - self._mean) / self._std).contiguous(memory_format=self._layout)
+
+    @contextmanager
+    def enough_memory(self) -> Iterator[None]:
+        """Inside, memory that is not there is an error that says what to do."""
+        try:
+            yield
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            # torch has no type of its own for a CPU without memory.
+            if type(error) is RuntimeError and "allocate memory" not in str(error):
+                raise
+            raise ClipAuditError(
+                f"{self.device} has too little memory. Choose a smaller --batch-size, --width or --image-size, or"
+                " --pixels disk."
+            ) from None
 
     @contextmanager
     def repeatable(self, *key: int) -> Iterator[None]:

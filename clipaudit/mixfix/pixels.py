@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipaudit.errors import ClipAuditError, ImageError, UsageError
+from clipaudit.files import temporary
 from clipaudit.images import Preprocessing, one_unreadable
 from clipaudit.mixfix.data import Samples
 
@@ -24,6 +27,7 @@ HOST_LIMIT = 4 << 30
 # Blocks read ahead of the model where images are streamed.
 BLOCKS_AHEAD = 2
 IMAGES_A_TASK = 64
+ZEROS = bytes(1 << 20)
 
 Report = Callable[[int, int], None]
 
@@ -79,6 +83,12 @@ class DiskPixels:
         return block, [readers.submit(read, start) for start in range(0, len(rows), IMAGES_A_TASK)]
 
 
+def check_place(place: str) -> None:
+    """UsageError for an unknown place of the pixels."""
+    if place not in PLACES:
+        raise UsageError(f"unknown place for the pixels: {place!r:.40}. Choose from: {', '.join(PLACES)}.")
+
+
 def load_pixels(
     samples: Samples,
     rows: NDArray[np.int64],
@@ -106,14 +116,11 @@ def load_pixels(
         The pixels, and the rows among `rows` that cannot be read.
 
     Raises:
-        UsageError: an unknown place.
         ClipAuditError: the disk has too little space, or not one image can be read.
     """
-    if place not in PLACES:
-        raise UsageError(f"unknown place for the pixels: {place!r}. Choose from: {', '.join(PLACES)}.")
     size = preprocessing.crop or (preprocessing.target, preprocessing.target)
     shape = (len(samples), *size, 3)
-    needed = int(np.prod(shape, dtype=np.int64))
+    needed = math.prod(shape)
     in_memory = place == "device" or (place == "auto" and needed <= _memory_limit(device))
     images = np.zeros(shape, np.uint8) if in_memory else _unnamed_file(folder, shape, needed)
     unreadable = _decode_into(images, samples, rows, preprocessing, workers, report)
@@ -163,14 +170,34 @@ def _memory_limit(device: torch.device) -> int:
 
 
 def _unnamed_file(folder: Path, shape: tuple[int, ...], needed: int) -> NDArray[np.uint8]:
-    folder.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(folder).free < needed:
-        raise ClipAuditError(
-            f"the decoded images need {needed / 1e9:,.1f} GB, more than is free in {folder}."
-            " Free some space, choose another run folder or a smaller --image-size."
-        )
-    path = folder / f"pixels.{os.getpid()}.tmp"
-    images = np.memmap(path, np.uint8, "w+", shape=shape)
-    if os.name != "nt":
-        path.unlink()  # The mapping keeps the file alive, and nothing is left behind whatever ends the process.
-    return images
+    too_little = ClipAuditError(
+        f"the decoded images need {needed / 1e9:,.1f} GB, more than is free in {folder}."
+        " Free some space, choose another run folder or a smaller --image-size."
+    )
+    path = temporary(folder / "pixels")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < needed:
+            raise too_little
+        with path.open("w+b") as file:
+            if os.name != "nt":
+                path.unlink()  # The mapping keeps the file alive, and nothing is left whatever ends the process.
+            _allocate(file.fileno(), needed)
+            return np.memmap(file, np.uint8, "r+", shape=shape)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise too_little from None
+        raise ClipAuditError(f"the decoded images cannot be kept in {folder}: {error.strerror or error}.") from None
+
+
+def _allocate(handle: int, needed: int) -> None:
+    """Take the space now: a disk that is full when a mapped page is first written kills the process (SIGBUS)."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(handle, 0, needed)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+    for start in range(0, needed, len(ZEROS)):
+        os.write(handle, ZEROS[: needed - start])

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from clipaudit.errors import UsageError
+from clipaudit.ranges import SEED, SHARE, Range
 
 METHODS = ("mixfix", "ce", "ce-all", "dividemix")
 POLICIES = ("cifar10", "imagenet", "svhn", "none")
 PREACT = "preact-resnet18"
+# Beyond a hundred, the learning rate is zero.
+MILESTONES = 100
+_EPOCHS = Range(0, 100_000, whole=True)
+_BETA = Range(0.001, 1000.0)
+# What a number may be, for options and for what a run folder says; beyond it, memory would end before any result.
+RANGES: Mapping[str, Range] = {
+    "width": Range(1, 512, whole=True),
+    "image_size": Range(8, 4096, whole=True),
+    "epochs": Range(1, 100_000, whole=True),
+    "batch_size": Range(1, 65_536, whole=True),
+    "learning_rate": Range(1e-9, 1000.0),
+    "momentum": SHARE,
+    "weight_decay": Range(0.0, 10.0),
+    "beta": _BETA,
+    "theta_r": SHARE,
+    "theta_r_prime": SHARE,
+    "crop_padding": Range(0, 4096, whole=True),
+    "warm_up": _EPOCHS,
+    "alpha": _BETA,
+    "sharpening": Range(0.1, 10.0),
+    "lambda_u": Range(0.0, 1e6),
+    "ramp_up": _EPOCHS,
+    "val_share": Range(0.0, 0.99),
+    "seed": SEED,
+}
+# Fields that follow the model or the call where they are None.
+_OPTIONAL = frozenset({"image_size", "crop_padding", "val_share"})
+_SWITCHES = ("co_training", "pretrained", "relabel_selected", "balanced", "flip")
 
 
 @dataclass(frozen=True)
@@ -77,31 +106,27 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a value that has no meaning."""
-        object.__setattr__(self, "milestones", tuple(self.milestones))
-        if self.method not in METHODS:
-            raise UsageError(f"unknown method {self.method!r}. Choose from: {', '.join(METHODS)}.")
-        if self.policy not in POLICIES:
-            raise UsageError(f"unknown AutoAugment policy {self.policy!r}. Choose from: {', '.join(POLICIES)}.")
+        """Raises UsageError for a value that has no meaning, naming its field and range."""
+        for name, choices in (("method", METHODS), ("policy", POLICIES)):
+            if getattr(self, name) not in choices:
+                raise UsageError(f"unknown {name} {getattr(self, name)!r:.40}. Choose from: {', '.join(choices)}.")
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} must be true or false, not {getattr(self, name)!r:.40}.")
+        if not isinstance(self.model, str) or not self.model or not self.model.isprintable():
+            raise UsageError(f"model must be the name of a model, not {self.model!r:.40}.")
+        for name, numbers in RANGES.items():
+            value = getattr(self, name)
+            if value is not None or name not in _OPTIONAL:
+                object.__setattr__(self, name, numbers.take(name, value))
+        object.__setattr__(self, "milestones", _milestones(self.milestones))
         if self.co_training and self.method != "mixfix":
             raise UsageError(f"co-training belongs to mixfix, not to {self.method}.")
-        for name in ("theta_r", "theta_r_prime", "momentum"):
-            _check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
         if self.theta_r > self.theta_r_prime:
             raise UsageError(
                 f"theta_r ({self.theta_r}) must not exceed theta_r' ({self.theta_r_prime}):"
                 " changing a label needs no less certainty than believing it."
             )
-        for name in ("epochs", "batch_size", "width"):
-            _check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name in ("learning_rate", "beta", "alpha", "sharpening"):
-            _check(0 < getattr(self, name) < float("inf"), name, "be above 0", getattr(self, name))
-        for name in ("weight_decay", "lambda_u", "warm_up", "ramp_up", "seed"):
-            _check(0 <= getattr(self, name) < float("inf"), name, "be at least 0", getattr(self, name))
-        _check(self.image_size is None or self.image_size >= 8, "image_size", "be at least 8", self.image_size)
-        _check(self.crop_padding is None or self.crop_padding >= 0, "crop_padding", "be at least 0", self.crop_padding)
-        share = self.val_share
-        _check(share is None or 0 <= share < 1, "val_share", "lie in [0, 1)", share)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON has them."""
@@ -109,7 +134,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`; UsageError where a value has no meaning."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in content.items() if name in known})
 
@@ -118,9 +143,13 @@ class TrainConfig:
         return float(self.learning_rate * 0.1 ** sum(milestone <= epoch for milestone in self.milestones))
 
 
-def _check(holds: bool, name: str, condition: str, value: object) -> None:
-    if not holds:
-        raise UsageError(f"{name} must {condition}, not {value}.")
+def _milestones(epochs: Any) -> tuple[int, ...]:
+    if not isinstance(epochs, Sequence) or isinstance(epochs, str) or len(epochs) > MILESTONES:
+        raise UsageError(f"milestones must be at most {MILESTONES} epochs, for example (200, 250), not {epochs!r:.40}.")
+    taken = [_EPOCHS.take("each of the milestones", epoch) for epoch in epochs]
+    if taken != sorted(taken):
+        raise UsageError(f"milestones must ascend, and {taken} does not.")
+    return tuple(taken)
 
 
 _IMAGENET = {"policy": "imagenet"}
@@ -153,5 +182,6 @@ def recipe(name: str | None = None, **changes: Any) -> TrainConfig:
     if unknown := given.keys() - {field.name for field in fields(TrainConfig)}:
         raise UsageError(f"a recipe has no {min(unknown)!r}.")
     if "epochs" in given and "milestones" not in given:
+        RANGES["epochs"].take("epochs", given["epochs"])
         given["milestones"] = tuple(round(epoch * given["epochs"] / base.epochs) for epoch in base.milestones)
     return replace(base, **given)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipaudit.errors import RunError, SourceError
-from clipaudit.mixfix.checkpoints import load_state, save_state, save_weights
+from clipaudit.mixfix.checkpoints import State, load_state, save_state, save_weights, weights_of
 from clipaudit.mixfix.data import Samples, TrainingSet
 from clipaudit.mixfix.engine import Engine
 from clipaudit.mixfix.methods import Look
@@ -142,9 +142,7 @@ class Run:
     ) -> None:
         self._folder, self._trainer, self._material = folder, trainer, material
         self._config, self._report, self._board = config, report, board
-        self._looks: list[Look] = []
-        self._history: list[dict[str, Any]] = []
-        self._best_epoch = 0
+        self._state = State()
 
     def to_the_end(self) -> TrainSummary:
         """Train what is left, then write what the run is for.
@@ -153,33 +151,37 @@ class Run:
             RunError: a loss is not finite.
         """
         self._go_on()
-        n_before = len(self._history)
+        history = self._state.history
+        n_before = len(history)
         for number in range(n_before, self._config.epochs):
-            self._history.append(self._epoch(number))
+            history.append(self._epoch(number))
             self._save()
-            self._show(self._history[-1], self._trainer.n_trained)
+            self._show(history[-1], self._trainer.n_trained)
         data = self._material.data
         self._folder.write_labels(labels_table(data, self._look(data.readable)[-1], self._config))
-        self._folder.write_card(self._history, self._best_epoch, self._material.notes)
+        self._folder.write_card(history, self._state.best_epoch, self._material.notes)
         engine: Engine = self._trainer.engine
         return TrainSummary(
             folder=self._folder.path,
-            history=self._history,
-            best_epoch=self._best_epoch,
-            n_done=len(self._history) - n_before,
+            history=history,
+            best_epoch=self._state.best_epoch,
+            n_done=len(history) - n_before,
             device=str(engine.device),
             precision=engine.precision,
             notes=self._material.notes,
         )
 
     def _go_on(self) -> None:
-        """Take up an earlier call's state, if there is one."""
-        if not self._folder.state.exists():
+        """Take up an earlier call's state, if there is one, and write again what that call could not or has lost."""
+        folder, trainer = self._folder, self._trainer
+        try:
+            self._state = load_state(
+                folder.state, folder, trainer.networks, trainer.optimizers, len(self._material.data.samples)
+            )
+        except FileNotFoundError:
             return
-        self._looks, facts = load_state(self._folder.state, self._trainer.networks, self._trainer.optimizers)
-        self._history, self._best_epoch = facts["history"], facts["best_epoch"]
-        self._folder.write_history(self._history)
-        for row in self._history:
+        self._write_beside()
+        for row in self._state.history:
             self._show(row, 0)
 
     def _epoch(self, number: int) -> dict[str, Any]:
@@ -190,7 +192,7 @@ class Run:
             self._report(TrainProgress("training", done, total, number, config.epochs))
 
         try:
-            result = trainer.train_epoch(number, self._looks, trained)
+            result = trainer.train_epoch(number, self._state.looks, trained)
         except DivergenceError as error:
             kept = (
                 f"The weights of epoch {number} are kept in {self._folder.last}" if number else "No epoch was finished"
@@ -204,8 +206,8 @@ class Run:
         }
         row |= {f"{judge.name}_accuracy": judge.accuracy(trainer) for judge in self._material.judges}
         if trainer.method.looks:
-            self._looks = self._look(data.usable if config.relabel_selected else data.usable & ~data.clean)
-            row |= counts(data, self._looks[-1], config)
+            self._state.looks = self._look(data.usable if config.relabel_selected else data.usable & ~data.clean)
+            row |= counts(data, self._state.looks[-1], config)
         return row
 
     def _look(self, wanted: NDArray[np.bool_]) -> list[Look]:
@@ -213,17 +215,21 @@ class Run:
         return self._trainer.engine.look(self._trainer.networks, self._material.pixels, rows, n)
 
     def _save(self) -> None:
-        """Keep an epoch. Best before state: a process killed in between trains the epoch again, to the same weights."""
-        folder, networks, epoch = self._folder, self._trainer.networks, len(self._history)
+        """Keep an epoch. State first: from it alone the next call restores whatever a killed one did not write."""
+        state, trainer = self._state, self._trainer
         # The highest accuracy on the held-out share; without one, the last. Never the test set's.
-        accuracy = self._history[-1]["val_accuracy"]
-        if accuracy is None or epoch == 1 or accuracy > self._history[self._best_epoch - 1]["val_accuracy"]:
-            self._best_epoch = epoch
-            save_weights(folder.best, networks, {"epoch": epoch})
-        save_weights(folder.last, networks, {"epoch": epoch})
-        facts = {"history": self._history, "best_epoch": self._best_epoch}
-        save_state(folder.state, networks, self._trainer.optimizers, self._looks, facts)
-        folder.write_history(self._history)
+        accuracy = state.history[-1]["val_accuracy"]
+        best = state.history[state.best_epoch - 1]["val_accuracy"] if state.best_epoch else None
+        if accuracy is None or best is None or accuracy > best:
+            state.best_epoch, state.best = len(state.history), weights_of(trainer.networks)
+        save_state(self._folder.state, self._folder, trainer.networks, trainer.optimizers, state)
+        self._write_beside()
+
+    def _write_beside(self) -> None:
+        folder, state = self._folder, self._state
+        save_weights(folder.best, folder, state.best, state.best_epoch)
+        save_weights(folder.last, folder, weights_of(self._trainer.networks), len(state.history))
+        folder.write_history(state.history)
 
     def _show(self, row: dict[str, Any], done: int) -> None:
         if self._board:

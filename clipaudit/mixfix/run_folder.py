@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipaudit import __version__
 from clipaudit.errors import RunError
-from clipaudit.files import write_atomically
+from clipaudit.files import irregular, read_bounded, remove_stale, write_atomically
 from clipaudit.mixfix.curve import training_curve
 from clipaudit.mixfix.models import Architecture
+from clipaudit.mixfix.recipes import TrainConfig
+from clipaudit.mixfix.run_check import check_facts, digest_of
 
-FORMAT = 1
+# 2: with checksums, so that nothing that was damaged or changed is taken for a result.
+FORMAT = 2
+# The most that is read of a run.json: a hundred thousand long class names have room in it.
+LIMIT = 64 << 20
 # What a run is: another value of any of these is another run.
 IDENTITY = ("config", "index_fingerprint", "test", "architecture")
 
@@ -29,46 +34,56 @@ class RunFolder:
     Attributes:
         path: The folder.
         facts: `config`, `index_fingerprint`, `index_source`, `test`, `class_names`, `architecture`.
+        config: The configuration among them.
+        digest: A checksum of run.json, which the weights and the state name: they belong to this run alone.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
-        self.path, self.facts = path, facts
+    def __init__(self, path: Path, facts: Mapping[str, Any], config: TrainConfig, digest: str) -> None:
+        self.path, self.facts, self.config, self.digest = path, facts, config, digest
 
     @classmethod
     def start(cls, path: Path, facts: Mapping[str, Any]) -> RunFolder:
-        """Make the folder, or go on with one of the same configuration.
+        """Make the folder, or go on with one of the same configuration; what killed processes left there is removed.
 
         Raises:
-            RunError: the folder holds another run, or something else.
+            RunError: the folder holds another run, or something else, or is none.
         """
-        plain = json.loads(json.dumps(dict(facts)))
-        if (path / "run.json").exists():
-            held = cls.open(path).facts
-            if changed := _differences(held, plain):
-                raise RunError(
-                    f"{path} holds a run of another configuration: {'; '.join(changed)}."
-                    " Name another --out, or remove the folder."
-                )
-            return cls(path, held)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path} exists and is no run of clipaudit. Name another --out.")
-        content = {"format": FORMAT, "clipaudit": __version__, **plain}
-        write_atomically(path / "run.json", _json(content))
-        return cls(path, plain)
+        if _is_new(path):
+            content = {"format": FORMAT, "clipaudit": __version__, **facts}
+            # A checksum is of what will be read again: tuples are lists there.
+            content = json.loads(json.dumps(content))
+            write_atomically(path / "run.json", _json({**content, "digest": digest_of(content)}))
+        folder = cls.open(path)
+        if changed := _differences(folder.facts, json.loads(json.dumps(dict(facts)))):
+            raise RunError(
+                f"{path} holds a run of another configuration: {'; '.join(changed)}."
+                " Name another --out, or remove the folder."
+            )
+        remove_stale(path)
+        return folder
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """An existing run; RunError where there is none."""
+        """An existing run; RunError where there is none, or where its run.json is not as it was written."""
+        file = path / "run.json"
         try:
-            facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            facts = json.loads(read_bounded(file, LIMIT, RunError))
         except FileNotFoundError:
             raise RunError(f"{path} is no run folder: it has no run.json. Make one with: clipaudit train") from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path / 'run.json'} cannot be read: {error}.") from None
-        if facts.pop("format", None) != FORMAT:
+        except (ValueError, RecursionError) as error:
+            raise _damaged(file, f"it cannot be read ({error})") from None
+        if not isinstance(facts, dict):
+            raise _damaged(file, "it holds no facts")
+        if facts.get("format") != FORMAT:
             raise RunError(f"{path} was written by another version of clipaudit. Train again with another --out.")
-        facts.pop("clipaudit")
-        return cls(path, facts)
+        digest = facts.pop("digest", None)
+        if digest != digest_of(facts):
+            raise _damaged(file, "it was changed after it was written")
+        try:
+            config = check_facts(facts)
+        except ValueError as error:
+            raise _damaged(file, str(error)) from None
+        return cls(path, {name: facts[name] for name in facts.keys() - {"format", "clipaudit"}}, config, digest)
 
     @property
     def state(self) -> Path:
@@ -93,8 +108,7 @@ class RunFolder:
     @property
     def n_networks(self) -> int:
         """Networks in each weights file."""
-        config = self.facts["config"]
-        return 2 if config["co_training"] or config["method"] == "dividemix" else 1
+        return 2 if self.config.co_training or self.config.method == "dividemix" else 1
 
     def write_history(self, history: History) -> None:
         """`metrics.jsonl` and the training curve."""
@@ -105,7 +119,11 @@ class RunFolder:
     def write_labels(self, table: pa.Table) -> None:
         """`labels.parquet`, with the run's facts in its metadata."""
         table = table.replace_schema_metadata({b"clipaudit": json.dumps(self.facts).encode()})
-        write_atomically(self.path / "labels.parquet", lambda file: pq.write_table(table, file, compression="zstd"))
+
+        def write(file: BinaryIO) -> None:
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+        write_atomically(self.path / "labels.parquet", write)
 
     def write_card(self, history: History, best_epoch: int, notes: Sequence[str]) -> None:
         """README.md: the model card."""
@@ -140,6 +158,28 @@ def model_card(facts: Mapping[str, Any], history: History, best_epoch: int, note
         f"```json\n{settings}\n```",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _is_new(path: Path) -> bool:
+    """There is no folder yet, or nothing in it but what a process left that was killed while it wrote run.json."""
+    try:
+        if not path.exists():
+            return True
+        if not path.is_dir():
+            raise RunError(f"{path} is {irregular(path) or 'a file'}, not a folder. Name another --out.")
+        names = [entry.name for entry in path.iterdir()]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RunError(f"{path} cannot be opened: {reason}. Check its permissions, or name another --out.") from None
+    if "run.json" in names:
+        return False
+    if others := sorted(name for name in names if not (name.startswith("run.json.") and name.endswith(".tmp"))):
+        raise RunError(f"{path} exists and is no run of clipaudit: it holds {others[0]}. Name another --out.")
+    return True
+
+
+def _damaged(file: Path, words: str) -> RunError:
+    return RunError(f"{file} is damaged: {words}. Restore it from a copy, or train again with another --out.")
 
 
 def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
