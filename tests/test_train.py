@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import DIGITS
 from safetensors import safe_open
-from training_digits import TINY, Digits, make_index, write_digits
+from training_digits import TINY, Digits, content, make_index, train, write_digits
 
 import clipaudit
 from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
@@ -36,16 +36,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
 def finished(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> clipaudit.TrainSummary:
     """An uninterrupted run of four epochs."""
     return train(digits, tmp_path_factory.mktemp("runs") / "run")
-
-
-def train(digits: Digits, out: Path, config: TrainConfig = TINY, **options) -> clipaudit.TrainSummary:
-    settings = {"test": digits.test, "truth": digits.truth_table, "device": "cpu", **options}
-    return clipaudit.train(digits.index, out=out, config=config, **settings)
-
-
-def content(run: Path) -> dict[str, bytes]:
-    """All files of a run by name."""
-    return {path.name: path.read_bytes() for path in sorted(run.iterdir())}
 
 
 def test_mixfix_beats_training_on_everything(tmp_path: Path) -> None:
@@ -291,7 +281,7 @@ def test_bad_input_is_explained(digits: Digits, finished: clipaudit.TrainSummary
     (finished.folder.parent / "broken").mkdir()
     for name in ("run.json", "state.safetensors"):
         (finished.folder.parent / "broken" / name).write_bytes((finished.folder / name).read_bytes()[:-100])
-    with pytest.raises(RunError, match=r"cannot be read|damaged"):
+    with pytest.raises(RunError, match="damaged"):
         train(digits, finished.folder.parent / "broken")
     (tmp_path / "cats" / "cat").mkdir(parents=True)
     as_picture(load_split().train_images[0]).save(tmp_path / "cats" / "cat" / "0.png")

@@ -11,6 +11,7 @@ import pyarrow as pa
 import clipaudit
 from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
 from clipaudit.index import CleanIndex
+from clipaudit.mixfix.recipes import TrainConfig
 
 # A network and an epoch that a processor core is done with in a fraction of a second.
 TINY = clipaudit.recipe("cifar", width=4, image_size=16, epochs=4, batch_size=16, flip=False, crop_padding=1)
@@ -25,6 +26,17 @@ def write_digits(root: Path, images: np.ndarray, labels: np.ndarray) -> list[str
         as_picture(image).save(path)
         ids.append(path.relative_to(root).as_posix())
     return ids
+
+
+def train(digits: Digits, out: Path, config: TrainConfig = TINY, **options) -> clipaudit.TrainSummary:
+    """A run on the processor, judged by clean digits."""
+    settings = {"test": digits.test, "truth": digits.truth_table, "device": "cpu", **options}
+    return clipaudit.train(digits.index, out=out, config=config, **settings)
+
+
+def content(run: Path) -> dict[str, bytes]:
+    """All files of a run by name."""
+    return {path.name: path.read_bytes() for path in sorted(run.iterdir())}
 
 
 def make_index(ids: list[str], labels: np.ndarray, clean: np.ndarray, root: Path, column: str | None = None):

@@ -20,10 +20,10 @@ from torch import nn
 from clipaudit.errors import RunError
 from clipaudit.files import require_file, write_atomically
 from clipaudit.mixfix.methods import Look
-from clipaudit.mixfix.run_check import check_count, check_history, check_look
+from clipaudit.mixfix.run_check import check_count, check_history, check_look, digest_of
 from clipaudit.mixfix.run_folder import RunFolder
 
-_KEY, _DIGEST = "clipaudit", "digest"
+_KEY = "clipaudit"
 _BEST = "best."
 
 Tensors = dict[str, torch.Tensor]
@@ -160,18 +160,17 @@ def _fill(path: Path, networks: Sequence[nn.Module], tensors: Mapping[str, torch
 
 
 def _save(path: Path, tensors: Tensors, facts: Mapping[str, Any]) -> None:
-    content = json.dumps(facts)
-    write_atomically(path, save(tensors, {_KEY: content, _DIGEST: _digest(content, tensors)}))
+    # One entry: safetensors writes several in any order, and equal runs have equal bytes.
+    write_atomically(path, save(tensors, {_KEY: json.dumps({**facts, "digest": _digest(facts, tensors)})}))
 
 
 def _load(path: Path, folder: RunFolder) -> tuple[Tensors, dict[str, Any]]:
     require_file(path, RunError)
     try:
         with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
+            facts: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        is_right = header[_DIGEST] == _digest(header[_KEY], tensors)
-        facts: dict[str, Any] = json.loads(header[_KEY])
+        is_right = facts.pop("digest") == _digest(facts, tensors)
     except Exception as error:
         # safetensors, torch and json have types of their own for what a damaged file may hold.
         raise _damaged(path, f"it cannot be read ({str(error) or type(error).__name__})") from None
@@ -182,8 +181,8 @@ def _load(path: Path, folder: RunFolder) -> tuple[Tensors, dict[str, Any]]:
     return tensors, facts
 
 
-def _digest(content: str, tensors: Tensors) -> str:
-    digest = blake2b(content.encode(), digest_size=16)
+def _digest(facts: Mapping[str, Any], tensors: Tensors) -> str:
+    digest = blake2b(digest_of(facts).encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
