@@ -83,7 +83,8 @@ class RunFolder:
             config = check_facts(facts)
         except ValueError as error:
             raise _damaged(file, str(error)) from None
-        return cls(path, {name: facts[name] for name in facts.keys() - {"format", "clipaudit"}}, config, digest)
+        own = {name: value for name, value in facts.items() if name not in ("format", "clipaudit")}
+        return cls(path, own, config, digest)
 
     @property
     def state(self) -> Path:
