@@ -17,17 +17,20 @@ from numpy.typing import NDArray
 
 from clipaudit.embeddings import EmbeddingsCache
 from clipaudit.errors import SourceError, UsageError
-from clipaudit.files import check_images, check_output, write_atomically
+from clipaudit.files import check_images, check_output, read_bounded, write_atomically
 from clipaudit.ranges import SEED, SHARE
 from clipaudit.samples import ParquetSource, SourceOptions, open_source
 from clipaudit.samples.base import relative_id
-from clipaudit.spelling import normalise
+from clipaudit.spelling import Spellings
+from clipaudit.text import excerpt
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+# A larger file is no map of classes.
+MAX_MAP = 1 << 24
 KINDS = ("symmetric", "symmetric-others", "asymmetric", "instance")
 CIFAR10_MAP = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
 _CIFAR100_SUPERCLASSES = """\
@@ -232,9 +235,11 @@ def read_map(path: Path) -> dict[str, str]:
     """A map of classes from a JSON object {true: given} or TOML lines true = "given"; UsageError where it is none."""
     form = """Write a JSON object {"true": "given"}, or TOML lines "true" = "given" (.toml)."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, MAX_MAP, UsageError).decode("utf-8-sig")
         content = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist. {form}") from None
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no map of classes: {error}. {form}") from None
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
         raise UsageError(f"{path} is no map of classes. {form}")
@@ -242,9 +247,13 @@ def read_map(path: Path) -> dict[str, str]:
 
 
 def _class_map(classes: Sequence[str], mapping: Mapping[str, str] | None) -> Labels:
-    number = {normalise(name): index for index, name in enumerate(classes)}
+    spellings = Spellings(classes)
     if mapping is None:
-        built_in = (known for known in (CIFAR10_MAP, CIFAR100_MAP) if {*known, *known.values()} <= number.keys())
+        built_in = (
+            known
+            for known in (CIFAR10_MAP, CIFAR100_MAP)
+            if all(spellings.find(name) is not None for name in (*known, *known.values()))
+        )
         mapping = next(built_in, None)
     if mapping is None:
         raise UsageError(
@@ -252,12 +261,14 @@ def _class_map(classes: Sequence[str], mapping: Mapping[str, str] | None) -> Lab
         )
     result = np.arange(len(classes))
     for true, given in mapping.items():
-        for name in (true, given):
-            if normalise(name) not in number:
-                raise UsageError(
-                    f"the map names {name!r}, which is no class of the source ({', '.join(classes[:10])})."
-                )
-        result[number[normalise(true)]] = number[normalise(given)]
+        numbers = [spellings.find(name) for name in (true, given)]
+        if numbers[0] is None or numbers[1] is None:
+            name = true if numbers[0] is None else given
+            raise UsageError(
+                f"the map names {excerpt(name)}, which is no class of the source, or may be several"
+                f" ({', '.join(classes[:10])})."
+            )
+        result[numbers[0]] = numbers[1]
     return result
 
 

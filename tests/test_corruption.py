@@ -108,7 +108,7 @@ def test_rows_of_a_parquet_file_are_matched_by_id(small_images: Path, tmp_path: 
     cache = clipaudit.embed(tmp_path / "t.parquet", cache=tmp_path / "c", encoder=DIGITS).cache
     index = clipaudit.select(cache, labels=f"{tmp_path / 'noisy.csv'}:label", device="cpu")
     evaluation = clipaudit.evaluate(index, f"{tmp_path / 'noisy.csv'}:label_true")
-    assert evaluation.matched_by == "path"
+    assert evaluation.matched_by == "id"
 
 
 def test_mistakes_are_explained(small_images: Path, tmp_path: Path, noisy_cache: Path, run_cli: Cli) -> None:
@@ -154,3 +154,17 @@ def test_the_built_in_map_fits_cifar10(data_folder: Path, tmp_path: Path) -> Non
     result = corrupt(data_folder / "cifar10" / "train.parquet", tmp_path / "n.parquet", kind="asymmetric", rate=0.4)
     assert {(true, given) for true, given, _ in result.confusions} == set(CIFAR10_MAP.items())
     assert {count for _, _, count in result.confusions} == {2000}
+
+
+def test_maps_are_read_like_every_file_of_a_user(small_images: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "folder.json").mkdir()
+    for name, message in (("deep.json", "no map of classes"), ("folder.json", "a folder"), ("none.json", "not exist")):
+        with pytest.raises(UsageError, match=message):
+            read_map(tmp_path / name)
+    out = tmp_path / "n.csv"
+    corrupt(small_images, out, kind="asymmetric", rate=1.0, mapping={"Zero": "ONE "})
+    with pytest.raises(UsageError, match="the map names 'ten'"):
+        corrupt(small_images, out, kind="asymmetric", rate=1.0, mapping={"zero": "ten"})
+    with pytest.raises(UsageError, match="seed"):
+        corrupt(small_images, out, kind="symmetric", rate=0.5, seed=-1)
