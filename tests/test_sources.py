@@ -85,6 +85,8 @@ SPLITS = {
     "batches of class numbers": ["batch 1/0/1.png", "batch 1/1/1.png", "batch 2/0/1.png", "batch 2/1/1.png"],
     "wrapped": ["images/cat/1.png", "images/dog/1.png"],
     "wrapped, with tables beside": ["JPEGImages/cat/1.png", "JPEGImages/dog/1.png", "Annotations/"],
+    "wrapped twice": ["archive/pets/cat/1.png", "archive/pets/dog/1.png"],
+    "a split's images": ["train/images/cat/1.png", "train/images/dog/1.png", "val/images/cat/1.png"],
     "a copy beside": ["cat/1.png", "dog/1.png", "backup/cat/1.png", "backup/dog/1.png"],
     "a split beside": ["cat/1.png", "dog/1.png", "test/cat/1.png"],
 }
@@ -97,6 +99,7 @@ def test_folders_that_cannot_be_classes_are_refused(tmp_path: Path, name: str) -
         open_source(root)
     # The message names a folder that is a source.
     folder = str(caught.value).rsplit(str(root), 1)[1].strip(". ").split(". ")[0].lstrip("/")
+    assert folder
     assert (root / folder).is_dir()
     assert set(labels(open_source(root / folder))) <= {"cat", "dog", "wren", "0", "1"}
 

@@ -16,7 +16,8 @@ def embed(
         Path,
         typer.Argument(
             help="Folder with one subfolder a class; manifest (CSV, TSV, JSONL, Parquet) with a path and a label"
-            " column; or Parquet file, or folder of them, with an image column.",
+            " column; Parquet file, or folder of them, with an image column; or a pattern of such files in quotes:"
+            " 'data/train-*.parquet'.",
             show_default=False,
         ),
     ],

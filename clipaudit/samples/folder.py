@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clipaudit.errors import SourceError
 from clipaudit.samples.base import IMAGE_SUFFIXES, Sample, SourceOptions, label_name, read_file, stat_sample
-from clipaudit.samples.layout import TopFolder, judge_classes
+from clipaudit.samples.layout import TopFolder, judge_classes, says_nothing
 from clipaudit.samples.outputs import own_folder
 from clipaudit.samples.tables import TABLE_SUFFIXES
 from clipaudit.spelling import tidy
@@ -151,17 +151,21 @@ class Walk:
 
 
 def top_folders(root: Path) -> list[TopFolder]:
-    """The class folders in `root` that hold images, with the folders directly in them."""
-    tops = []
-    for entry in Walk(root).class_folders():
-        walk = Walk(root)
-        if next(walk.images(entry), None) is None:
-            continue
-        inside = walk.entries(Path(entry.path))
-        folders = [child.name for child in inside if is_folder(child) and not child.is_symlink()]
-        has_images = any(Path(child.name).suffix.lower() in IMAGE_SUFFIXES for child in inside if not is_folder(child))
-        tops.append(TopFolder(entry.name, folders, has_images))
-    return tops
+    """The class folders in `root` that hold images, with the folders in them."""
+    entries = [entry for entry in Walk(root).class_folders() if next(Walk(root).images(entry), None) is not None]
+    return [_top_folder(root, entry.name, only=len(entries) == 1) for entry in entries]
+
+
+def _top_folder(root: Path, name: str, *, only: bool) -> TopFolder:
+    """What lies in a folder; shelves that say nothing (`train/images`) are passed through, in an only one all are."""
+    path, walk = root / name, Walk(root)
+    while True:
+        entries = walk.entries(path)
+        folders = [entry.name for entry in entries if is_folder(entry) and not entry.is_symlink()]
+        has_images = any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries if not is_folder(entry))
+        if has_images or len(folders) != 1 or not (only or says_nothing(folders[0])):
+            return TopFolder(name, path.relative_to(root).as_posix(), folders, has_images)
+        path /= folders[0]
 
 
 def no_images(folder: Path) -> str:

@@ -30,11 +30,13 @@ class TopFolder:
 
     Attributes:
         name: Its name.
-        folders: The names of the folders directly in it.
-        has_images: Whether images lie directly in it.
+        place: Path below the root of the folder in it where something is to choose: itself, or `train/images`.
+        folders: The names of the folders directly in there.
+        has_images: Whether images lie directly in there.
     """
 
     name: str
+    place: str
     folders: Sequence[str]
     has_images: bool
 
@@ -43,6 +45,12 @@ def is_split(name: str) -> bool:
     """Whether a name says a part of a data set (`train`, `val2017`, `split_test`, `trainA`) and nothing else."""
     words = _words(name)
     return not _SPLITS.isdisjoint(words) and words <= _SPLITS | _GENERIC
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a name is no class for certain: `images`, `train`. Numbers may be classes."""
+    words = _words(name)
+    return bool(words) and words <= _SPLITS | _GENERIC
 
 
 def different_splits(names: Iterable[str]) -> bool:
@@ -82,10 +90,10 @@ def _refuse_splits(root: Path, tops: Sequence[TopFolder]) -> None:
 
 
 def _what_instead(root: Path, tops: Sequence[TopFolder]) -> str:
-    top = next((top for top in tops if any(map(_informative, top.folders))), None)
+    top = next((top for top in tops if not all(map(says_nothing, top.folders))), None)
     if top is None:
         return "Put the images of each class into a folder named after it, or name a manifest with the labels."
-    return f"The classes seem to lie below them ({_some(top.folders)}). Name one split: {root / top.name}"
+    return f"The classes seem to lie below them ({_some(top.folders)}). Name one split: {root / top.place}"
 
 
 def _refuse_copies(root: Path, tops: Sequence[TopFolder]) -> None:
@@ -95,7 +103,7 @@ def _refuse_copies(root: Path, tops: Sequence[TopFolder]) -> None:
         if len(copied) > 1 or (copied == set(top.folders) and copied and not top.has_images):
             raise SourceError(
                 f"{root / top.name} has folders named like the class folders beside it ({_some(copied)}), so it is a"
-                f" copy or a split, not a class. Move it out of {root}, or name it alone: {root / top.name}"
+                f" copy or a split, not a class. Move it out of {root}, or name it alone: {root / top.place}"
             )
 
 
@@ -103,8 +111,8 @@ def _refuse_wrapper(root: Path, top: TopFolder) -> None:
     if top.has_images or len(top.folders) < 2:
         return
     raise SourceError(
-        f"{root} has a single folder of images, {top.name!r}, and the classes seem to lie below it"
-        f" ({_some(top.folders)}). Name that folder instead: {root / top.name}"
+        f"{root} has a single folder of images, {top.place!r}, and the classes seem to lie below it"
+        f" ({_some(top.folders)}). Name that folder instead: {root / top.place}"
     )
 
 
@@ -112,22 +120,16 @@ def _judge_same_folders(root: Path, tops: Sequence[TopFolder]) -> list[str]:
     """Folders of the same names in all: either classes in parts of the data, or shelves in classes."""
     common = set.intersection(*(set(top.folders) for top in tops))
     every = {name for top in tops for name in top.folders}
-    if not any(map(_informative, common)) or 2 * len(common) < len(every):
+    if all(map(says_nothing, common)) or 2 * len(common) < len(every):
         return []
     found = f"the folders in {root} ({_some(top.name for top in tops)}) all have the same folders ({_some(common)})"
-    instead = f"If these are the classes, name one folder: {root / tops[0].name}"
+    instead = f"If these are the classes, name one folder: {root / tops[0].place}"
     if _numbered(top.name for top in tops) and _words(tops[0].name) - _CLASS_WORDS:
         raise SourceError(
             f"{found}, so they look like parts of the data, not like classes. {instead}. If they are the classes,"
             " list the images and labels in a manifest and name that."
         )
     return [] if _numbered(common) else [f"{found}, which were taken for shelves inside the classes. {instead}"]
-
-
-def _informative(name: str) -> bool:
-    """Whether a name may be that of a class; numbers may, `images` and `train` are not."""
-    words = _words(name)
-    return not words or not words <= _SPLITS | _GENERIC
 
 
 def _numbered(names: Iterable[str]) -> bool:

@@ -137,7 +137,7 @@ def _open_folder(path: Path, options: SourceOptions) -> Source:
             f" '{path / '*.parquet'}' (in quotes), or move them elsewhere to read the folders."
         )
     if classes:
-        others = [file.name for file in tables if file.name not in parquet.own]
+        others = [file.name for file in files if file.suffix.lower() in TABLE_SUFFIXES and file.name not in parquet.own]
         notes = [f"{name} passed over; name it as the source to read images and labels from it" for name in others]
         return FolderSource(path, options, [*parquet.notes(), *notes])
     if parquet.images:
