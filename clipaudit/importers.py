@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from clipaudit.errors import SourceError, UsageError
-from clipaudit.files import check_output, write_atomically
+from clipaudit.files import check_output, require_file, write_atomically
 from clipaudit.prompts import load_prompts, shipped_prompt_sets
 from clipaudit.samples.base import relative_id
 
 ROWS_AT_ONCE = 10_000
 N_MINI_IMAGENET = 100
+# Of a class index; Python refuses to read thousands of them.
+MAX_DIGITS = 9
 # All columns but the image are text; said here, for a column may be empty as far as the first batch goes.
 _COLUMN_TYPES = {"image": pa.struct([("bytes", pa.binary()), ("path", pa.string())])}
 Row = dict[str, Any]
@@ -50,7 +52,11 @@ def import_dataset(
         raise UsageError(f"unknown data set {name!r}. Choose one of: {', '.join(IMPORTERS)}.")
     if out.suffix.lower() != ".parquet":
         raise UsageError(f"{out}: write to a .parquet file.")
-    if not path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from None
+    if not is_folder:
         raise SourceError(f"{path} is no folder. Name the one that the data set was unpacked into.")
     check_output(out)
     counts: dict[str, int] = {}
@@ -62,7 +68,7 @@ def import_dataset(
                 row.pop("class", None)
                 counts[row["split"]] = counts.get(row["split"], 0) + 1
                 if "path" in row:
-                    row["path"] = relative_id(folder, str(Path(row["path"]).resolve()))
+                    row["path"] = _place(row["path"], folder)
                 yield row
 
     def write(file: BinaryIO) -> None:
@@ -72,6 +78,16 @@ def import_dataset(
 
     write_atomically(out, write)
     return counts
+
+
+def _place(path: str, folder: Path) -> str:
+    """The path of an image as a manifest in `folder` holds it; SourceError where no table can."""
+    try:
+        place = relative_id(folder, str(Path(path).resolve()))
+        place.encode()
+    except (OSError, RuntimeError, ValueError):
+        raise SourceError(f"{path!a} is no path that a table can hold. Rename the file.") from None
+    return place
 
 
 def _write_rows(rows: Iterable[Row], file: BinaryIO) -> None:
@@ -111,10 +127,13 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _unpickle(path: Path) -> dict[bytes, Any]:
     try:
+        require_file(path, SourceError)
         with path.open("rb") as file:
             content = _ArrayUnpickler(file, encoding="bytes").load()
     except OSError as error:
         raise SourceError(f"{path} cannot be opened: {error.strerror}.") from None
+    except SourceError:
+        raise
     except Exception as error:
         # A damaged pickle raises whatever its damage looks like.
         raise SourceError(f"{path} is no CIFAR batch: {error}.") from None
@@ -257,6 +276,7 @@ def _listing(folder: Path) -> list[str]:
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Lines that are not blank, each with words for where it stands."""
     try:
+        require_file(path, SourceError)
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
@@ -277,6 +297,6 @@ def _pairs(path: Path, n_classes: int) -> Iterator[tuple[str, int]]:
 
 
 def _class_index(text: str, n_classes: int, where: str) -> int:
-    if not text.isdecimal() or int(text) >= n_classes:
+    if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) >= n_classes:
         raise SourceError(f"{where}: {text!r} is no class index from 0 to {n_classes - 1}.")
     return int(text)

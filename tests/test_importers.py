@@ -226,3 +226,18 @@ def test_data_sets_that_are_not_there_are_explained(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no images of split 'val'"):
         import_dataset("cifar10", write_cifar10(tmp_path / "c"), tmp_path / "m.parquet", split="val")
     assert not list(tmp_path.glob("m.*"))
+
+
+def test_files_that_are_none_and_names_that_are_no_text_are_explained(tmp_path: Path) -> None:
+    folder = write_cifar10(tmp_path / "c")
+    (folder / "data_batch_3").unlink()
+    os.mkfifo(folder / "data_batch_3")
+    with pytest.raises(SourceError, match="data_batch_3 is a named pipe, not a file"):
+        import_dataset("cifar10", folder, tmp_path / "m.parquet")
+    write(tmp_path / "a", {"training/0_\udcff.jpg": None, "testing/1_1.jpg": None})
+    with pytest.raises(SourceError, match="no path that a table can hold"):
+        import_dataset("animal10n", tmp_path / "a", tmp_path / "m.parquet")
+    number = "9" * 5000
+    write(tmp_path / "w", {"info/synsets.txt": "n1 a\n", "info/train_filelist_google.txt": f"a.jpg {number}\n"})
+    with pytest.raises(SourceError, match="is no class index"):
+        import_dataset("webvision", tmp_path / "w", tmp_path / "m.parquet")
