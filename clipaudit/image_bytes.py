@@ -6,6 +6,7 @@ that pixels depend on reach them. All of this walks over bytes and never decodes
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 ORIENTATION = 0x0112
+# Start of a JPEG 2000 code stream and of its size segment, which follows after boxes of colours and comments.
+JPEG2000_SIZE, MAX_JPEG2000_HEADER = b"\xff\x4f\xff\x51", 100_000
 PNG, TIFF_MAGICS = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
 END_OF_JPEG = b"\xff\xd9"
 START_OF_SCAN, EXIF_PREFIX = b"\xff\xda", b"Exif\0\0"
@@ -33,7 +36,8 @@ class Bare:
     Attributes:
         data: A complete file of the same format.
         orientation: EXIF's, 1 to 8; 1 where there is none or it cannot be read.
-        canvas: (width, height) of a WEBP file, whose decoder takes memory for it as soon as it is opened.
+        canvas: (width, height) that the decoder takes memory for, where that is not what Pillow says before: WEBP takes
+            it when the file is opened; ICO and JPEG 2000 hold a picture of a size of its own.
         scans: How often a JPEG goes over its pixels; a progressive one about ten times.
         all_scans: Whether these hold every coefficient to its last bit.
     """
@@ -55,6 +59,11 @@ def without_metadata(data: bytes) -> Bare:
         return _tiff(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _webp(data)
+    if data.startswith(b"\0\0\1\0"):
+        return Bare(data, canvas=_icon_canvas(data))
+    if (start := data[:MAX_JPEG2000_HEADER].find(JPEG2000_SIZE)) >= 0:
+        x1, y1, x0, y0 = (int.from_bytes(data[start + at : start + at + 4], "big") for at in (8, 12, 16, 20))
+        return Bare(data, canvas=(max(1, x1 - x0), max(1, y1 - y0)))
     if data[4:8] == b"ftyp":
         # AVIF turns its pictures by other means, and its decoder fails on EXIF that it cannot parse.
         return Bare(_AVIF_EXIF.sub(rb"\1none", data))
@@ -187,3 +196,17 @@ def _webp_canvas(kind: bytes, content: bytes) -> tuple[int, int] | None:
     if kind == b"VP8L":
         return (number(1, 5) & 0x3FFF) + 1, (number(1, 5) >> 14 & 0x3FFF) + 1
     return (number(6, 8) & 0x3FFF, number(8, 10) & 0x3FFF) if kind == b"VP8 " else None
+
+
+def _icon_canvas(data: bytes) -> tuple[int, int] | None:
+    """The largest picture of an ICO file, by its own header; the directory of the file may say anything."""
+    sizes = []
+    for entry in range(6, 6 + 16 * int.from_bytes(data[4:6], "little"), 16):
+        start = int.from_bytes(data[entry + 12 : entry + 16], "little")
+        header = data[start : start + 24]
+        if header.startswith(PNG):
+            sizes.append((int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")))
+        else:
+            width, height = (int.from_bytes(header[at : at + 4], "little", signed=True) for at in (4, 8))
+            sizes.append((abs(width), abs(height)))
+    return max(sizes, key=math.prod, default=None)

@@ -42,7 +42,7 @@ MAX_PIXELS = 100_000_000
 # this much is needed once and not in every thread.
 MAX_DECODING_BYTES, LARGE = 512 << 20, 64 << 20
 # Bytes a pixel that decoders take beside the image: WEBP's canvases, planes of AVIF, 32-bit components of JPEG 2000.
-DECODER_BYTES = {"WEBP": 12, "AVIF": 6, "JPEG2000": 16}
+DECODER_BYTES = {"WEBP": 8, "AVIF": 6, "JPEG2000": 16}
 # All coefficients of a JPEG of several scans, which a small decoding does not save.
 SCANS_BYTES = 6
 # A progressive JPEG has about ten scans, and each costs as much time as a picture.
@@ -53,7 +53,7 @@ REDUCED_DECODING_MARGIN = 2
 # A picture that is no larger after resizing is resized whole; of larger ones only what the crop keeps is computed.
 MAX_WHOLE_PIXELS = 4_000_000
 MAX_RESIZED_PIXELS = 16_000_000
-CONVERTED_AT_ONCE = 4_000_000
+CONVERTED_AT_ONCE = 1_000_000
 MAX_REASON = 200
 
 _TURNS = {
@@ -223,7 +223,9 @@ def one_unreadable(fault: str) -> Iterator[None]:
 def _decode(data: bytes, target: int | None, stack: ExitStack) -> Image.Image:
     bare = without_metadata(data)
     if bare.canvas:
-        _make_room(stack, bare.canvas, math.prod(bare.canvas) * (8 + DECODER_BYTES["WEBP"]))
+        # Nothing more is known of the picture: four bytes a pixel, and four for another one of RGB.
+        in_decoder = DECODER_BYTES["WEBP" if data.startswith(b"RIFF") else "JPEG2000"]
+        _make_room(stack, bare.canvas, math.prod(bare.canvas) * (8 + in_decoder))
     image = stack.enter_context(_open(bare.data))
     _check_scans(bare, image.size)
     coefficients = math.prod(image.size) * SCANS_BYTES if bare.scans > 1 else 0

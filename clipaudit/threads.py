@@ -6,7 +6,7 @@ import os
 
 from clipaudit.errors import UsageError
 
-MAX_THREADS = 1024
+MAX_THREADS = 256
 
 
 def thread_count(requested: int | None, default: int | None = None) -> int:

@@ -94,6 +94,11 @@ def webp_bomb() -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def icon_of(picture: bytes) -> bytes:
+    """An ICO file whose directory says 16 x 16, whatever the picture is."""
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture), 22) + picture
+
+
 def with_extra_scans(progressive: bytes, count: int) -> bytes:
     """The last scan of a progressive JPEG again and again."""
     last = progressive.rindex(b"\xff\xda")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from image_files import (
     encoded,
     exif,
+    icon_of,
     jpeg_with,
     jpeg_with_exif,
     odd_exif,
@@ -259,6 +260,19 @@ def test_a_tiny_file_of_a_huge_picture_is_refused_without_decoding() -> None:
     assert len(webp_bomb()) == 34
 
 
+def test_a_picture_larger_than_its_file_says_is_refused() -> None:
+    with pytest.raises(ImageError, match="9000 x 9000 pixels take about"):
+        decode(icon_of(png_of(9_000, 9_000)))
+    assert decode(icon_of(encoded(photo(16, 16)))).size == (16, 16)
+    assert decode(encoded(photo(16, 16), "ICO")).size == (16, 16)
+    plain = encoded(photo(), "JPEG2000")
+    at = plain.index(b"\xff\x4f\xff\x51")
+    large = plain[: at + 8] + (50_000).to_bytes(4, "big") * 2 + plain[at + 16 :]
+    with pytest.raises(ImageError, match="50000 x 50000 pixels take about"):
+        decode(large)
+    assert decode(plain).size == (96, 64)
+
+
 def test_large_pictures_take_their_memory_one_after_the_other() -> None:
     code = """
 data = png_of(8_000, 8_000)
@@ -391,7 +405,7 @@ def test_hostile_images_among_others_cost_only_themselves(small_images: Path, tm
 
 @pytest.mark.parametrize("workers", [0, -1, 1_000_000, 10**30])
 def test_workers_have_a_range(workers: int, small_images: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="workers must lie between 1 and 1,024"):
+    with pytest.raises(UsageError, match="workers must lie between 1 and 256"):
         clipaudit.embed(small_images, cache=tmp_path / "c", encoder=DIGITS, workers=workers)
     assert not (tmp_path / "c").exists()
 

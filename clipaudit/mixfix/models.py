@@ -170,6 +170,7 @@ def _build_hugging_face(architecture: Architecture, pretrained: bool) -> nn.Modu
             ignore_mismatched_sizes=True,
             dtype=torch.float32,
             trust_remote_code=False,
+            use_safetensors=True,  # Weights in pickle format could run code.
         )
     except Exception as error:
         raise _load_fault(architecture.model, error) from error
