@@ -18,7 +18,8 @@ ORIENTATION = 0x0112
 JPEG2000_SIZE, MAX_JPEG2000_HEADER = b"\xff\x4f\xff\x51", 100_000
 PNG, TIFF_MAGICS = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
 END_OF_JPEG = b"\xff\xd9"
-START_OF_SCAN, EXIF_PREFIX = b"\xff\xda", b"Exif\0\0"
+START_OF_SCAN, MAX_SCAN_HEADER = re.compile(b"\xff\xda"), 12
+EXIF_PREFIX = b"Exif\0\0"
 # The tags that pixels depend on; resolution, dates, GPS, profiles and sub-directories are left out.
 TIFF_PIXEL_TAGS = frozenset(
     {*range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, *range(322, 326), 332, 334, 336}
@@ -38,15 +39,29 @@ class Bare:
         orientation: EXIF's, 1 to 8; 1 where there is none or it cannot be read.
         canvas: (width, height) that the decoder takes memory for, where that is not what Pillow says before: WEBP takes
             it when the file is opened; ICO and JPEG 2000 hold a picture of a size of its own.
-        scans: How often a JPEG goes over its pixels; a progressive one about ten times.
-        all_scans: Whether these hold every coefficient to its last bit.
+        scans: Headers of a JPEG's scans, each of which goes over all pixels; a progressive one has about ten.
+        components: Colour components of a JPEG.
     """
 
     data: bytes
     orientation: int = 1
     canvas: tuple[int, int] | None = None
-    scans: int = 1
-    all_scans: bool = True
+    scans: tuple[bytes, ...] = ()
+    components: int = 0
+
+    @property
+    def has_all_scans(self) -> bool:
+        """Whether the scans of a JPEG hold every coefficient to its last bit."""
+        coefficients = set()
+        for header in self.scans:
+            n = header[0] if header else 0
+            if len(header) < 4 + 2 * n:
+                continue
+            first, last, bits = header[1 + 2 * n : 4 + 2 * n]
+            if bits & 0x0F == 0:  # Nothing is left for a later scan to refine.
+                names = header[1 : 1 + 2 * n : 2]
+                coefficients |= {(name, k) for name in names for k in range(first, min(last, 63) + 1)}
+        return len(coefficients) == 64 * self.components
 
 
 def without_metadata(data: bytes) -> Bare:
@@ -144,29 +159,16 @@ def _jpeg(data: bytes) -> Bare:
         position += 2 + length
     if position < 0:
         return Bare(data)
-    scans, all_scans = _jpeg_scans(data, position, components)
-    return Bare(b"".join([*kept, data[position:]]), orientation or 1, scans=scans, all_scans=all_scans)
+    # In compressed data this marker cannot occur.
+    starts = [match.end() + 2 for match in START_OF_SCAN.finditer(data, position)]
+    scans = tuple(data[start : start + MAX_SCAN_HEADER] for start in starts)
+    return Bare(b"".join([*kept, data[position:]]), orientation or 1, scans=scans, components=components)
 
 
 def _tells_the_colours(segment: bytes) -> bool:
     """Of the application segments, these two say whether a JPEG holds RGB, YCbCr, CMYK or YCCK."""
     jfif = segment.startswith(b"\xff\xe0") and segment[4:9] == b"JFIF\0" and len(segment) >= 18
     return jfif or (segment.startswith(b"\xff\xee") and segment[4:9] == b"Adobe" and len(segment) >= 16)
-
-
-def _jpeg_scans(data: bytes, start: int, components: int) -> tuple[int, bool]:
-    """How many scans there are (in compressed data this marker cannot occur), and whether nothing is missing."""
-    count, coefficients = 0, set()
-    for match in re.finditer(START_OF_SCAN, memoryview(data)[start:]):
-        count += 1
-        header = data[start + match.end() + 2 : start + match.end() + 16]
-        n = header[0] if header else 0
-        if len(header) < 4 + 2 * n:
-            continue
-        first, last, bits = header[1 + 2 * n : 4 + 2 * n]
-        if bits & 0x0F == 0:  # Nothing is left for a later scan to refine.
-            coefficients |= {(name, k) for name in header[1 : 1 + 2 * n : 2] for k in range(first, min(last, 63) + 1)}
-    return count, len(coefficients) == 64 * components
 
 
 def _webp(data: bytes) -> Bare:

@@ -228,7 +228,7 @@ def _decode(data: bytes, target: int | None, stack: ExitStack) -> Image.Image:
         _make_room(stack, bare.canvas, math.prod(bare.canvas) * (8 + in_decoder))
     image = stack.enter_context(_open(bare.data))
     _check_scans(bare, image.size)
-    coefficients = math.prod(image.size) * SCANS_BYTES if bare.scans > 1 else 0
+    coefficients = math.prod(image.size) * SCANS_BYTES if len(bare.scans) > 1 else 0
     _draft(image, target)
     if not bare.canvas:
         tags = getattr(image, "tag_v2", {})  # The tiles of a TIFF file may be larger than the picture.
@@ -277,10 +277,11 @@ def _draft(image: ImageFile, target: int | None) -> ImageFile:
 
 
 def _check_scans(bare: Bare, size: tuple[int, int]) -> None:
-    if bare.scans > MAX_SCANS:
-        raise ImageError(f"this JPEG goes over its pixels {bare.scans:,} times (scans), over the limit of {MAX_SCANS}")
-    if bare.scans * math.prod(size) > MAX_SCANNED_PIXELS:
-        raise ImageError(f"this JPEG has {bare.scans} scans of {size[0]} x {size[1]} pixels, which take too long")
+    scans = len(bare.scans)
+    if scans > MAX_SCANS:
+        raise ImageError(f"this JPEG goes over its pixels {scans:,} times (scans), over the limit of {MAX_SCANS}")
+    if scans * math.prod(size) > MAX_SCANNED_PIXELS:
+        raise ImageError(f"this JPEG has {scans} scans of {size[0]} x {size[1]} pixels, which take too long")
 
 
 def _make_room(stack: ExitStack, size: tuple[int, int], needed: int) -> None:

@@ -39,13 +39,13 @@ def load_whole(image: ImageFile, bare: Bare, reopen: Callable[[bytes], ImageFile
         image.load()
         return image
     if _has_end(image):
-        if bare.scans == 1 and _middle_grey(image, image.height - 1, image.height).any():
+        if len(bare.scans) == 1 and _ends_in_grey(image):
             cut = reopen(bare.data[: bare.data.rfind(END_OF_JPEG)])
             _has_end(cut)
             scale = (*image.decoderconfig, 1)[0]
             _refuse_missing(image, cut, -(-BLOCK_ROWS // scale) + CHROMA_ROWS)
         return image
-    if not bare.all_scans:
+    if not bare.has_all_scans:
         raise ImageError("truncated: the file ends before all of its scans")
     whole = reopen(bare.data + END_OF_JPEG)
     whole.load()
@@ -83,9 +83,15 @@ def _refuse_missing(whole: Image.Image, cut: Image.Image, spared: int) -> None:
         raise ImageError(f"truncated: more than {MAX_MISSING:.0%} of its pixels are missing")
 
 
+def _ends_in_grey(image: Image.Image) -> bool:
+    """What a decoder fills up ends in the lower right corner."""
+    corner = image.getpixel((image.width - 1, image.height - 1))
+    return set(corner if isinstance(corner, tuple) else (corner,)) <= {127, 128}
+
+
 def _middle_grey(image: Image.Image, top: int, bottom: int) -> NDArray[np.bool_]:
     """Where the rows of a picture have the colour that a decoder fills up with."""
-    return np.asarray(np.isin(_rows(image, top, bottom), (127, 128)).all(axis=2))
+    return np.asarray((_rows(image, top, bottom) + np.uint8(1) >> 1 == 64).all(axis=2))  # 127 or 128
 
 
 def _rows(image: Image.Image, top: int, bottom: int) -> NDArray[np.uint8]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,8 +111,6 @@ def test_tiff_is_read_whatever_its_other_tags() -> None:
 
 
 def _odd_pngs() -> dict[str, bytes]:
-    import zlib
-
     plain, big = encoded(photo()), zlib.compress(bytes(2_000_000))
     return {
         "huge zTXt": png_with(plain, png_chunk(b"zTXt", b"note\0\0" + big)),
@@ -309,17 +310,20 @@ def test_scans_without_end_are_refused_and_a_few_are_not() -> None:
         decode(with_extra_scans(large, 20), target=32)
 
 
+def _tiled_tiff(side: int, tile: int) -> bytes:
+    """Grey, deflated, in one tile of any size."""
+    content = zlib.compress(bytes(min(side, tile) ** 2))
+    tags = {256: side, 257: side, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile, 324: 8, 325: len(content)}
+    start = 8 + len(content) + len(content) % 2
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    body = content.ljust(start - 8, b"\0") + struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", start) + body
+
+
 def test_tiles_larger_than_the_picture_are_counted() -> None:
-    data = bytearray(encoded(Image.new("RGB", (64, 64)), "TIFF", compression="tiff_deflate", tile=(64, 64)) or b"")
-    start = int.from_bytes(data[4:8], "little")
-    entries = range(start + 2, start + 2 + 12 * int.from_bytes(data[start : start + 2], "little"), 12)
-    tags = {int.from_bytes(data[entry : entry + 2], "little"): entry for entry in entries}
-    if 322 not in tags:
-        pytest.skip("this Pillow writes no tiles")
-    for tag in (322, 323):
-        data[tags[tag] + 2 : tags[tag] + 12] = b"\4\0\1\0\0\0" + (1 << 20).to_bytes(4, "little")
-    with pytest.raises(ImageError):
-        decode(bytes(data))
+    assert decode(_tiled_tiff(64, 64)).size == (64, 64)
+    with pytest.raises(ImageError, match="to decode, over the limit"):
+        decode(_tiled_tiff(64, 1 << 16))
 
 
 @given(
@@ -416,6 +420,31 @@ def test_a_thumbnail_of_a_strip_is_drawn() -> None:
     drawn = thumbnails(["a", "b"], lambda name: png_of(1, 900_000) if name == "a" else webp_bomb())
     assert drawn[0].uri.startswith("data:image/webp")
     assert "to decode" in drawn[1].reason
+
+
+def test_training_and_prediction_have_the_same_guard(tmp_path: Path) -> None:
+    import torch
+
+    from clipaudit.mixfix.data import Samples
+    from clipaudit.mixfix.models import Architecture
+    from clipaudit.mixfix.pixels import load_pixels
+    from clipaudit.prediction import _decode
+    from clipaudit.samples import Sample
+
+    def read(name: str) -> bytes:
+        if name == "broken":
+            raise RuntimeError("the source is broken")
+        return {"strip": png_of(1, 900_000), "bomb": webp_bomb()}[name]
+
+    names = ["strip", "bomb", "broken"]
+    options = {"place": "device", "folder": tmp_path, "workers": 2, "report": lambda done, total: None}
+    samples = Samples(names, np.zeros(3, np.int64), read)
+    _, unreadable = load_pixels(samples, np.arange(3), SMALL, torch.device("cpu"), **options)
+    assert unreadable.tolist() == [1, 2]
+    architecture = Architecture("preact-resnet18", 4, 10, 32, (0.5,) * 3, (0.5,) * 3)
+    decoded = [_decode(SimpleNamespace(read=read), Sample(name, "a", 1, 1), architecture) for name in names]
+    assert decoded[0].shape == (32, 32, 3)
+    assert [str(reason)[:20] for reason in decoded[1:]] == ["10000 x 10000 pixels", "cannot be read: the "]
 
 
 def test_every_format_that_this_pillow_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

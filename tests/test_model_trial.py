@@ -138,6 +138,23 @@ def test_an_image_processor_that_cannot_work_is_refused(changes: dict[str, Any],
         load(folder, exact=exact)
 
 
+def test_train_refuses_such_a_processor_and_a_pipe(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTImageProcessor
+
+    from clipaudit import TrainConfig
+    from clipaudit.mixfix.models import describe
+
+    ViTConfig(image_size=32).save_pretrained(tmp_path / "vit")
+    ViTImageProcessor().save_pretrained(tmp_path / "vit")
+    assert describe(TrainConfig(model=str(tmp_path / "vit")), 3).image_size == 224
+    edit_json(tmp_path / "vit" / "preprocessor_config.json", lambda content: content.update(resample=None))
+    with pytest.raises(ModelError, match="has resample: null"):
+        describe(TrainConfig(model=str(tmp_path / "vit")), 3)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelError, match="is a named pipe, not a folder"):
+        describe(TrainConfig(model=str(tmp_path / "pipe")), 3)
+
+
 def test_the_refusal_names_the_setting() -> None:
     with pytest.raises(ModelError, match="has resample: null, which no image"):
         check_processor("m", {"do_resize": True, "size": {"shortest_edge": 3}, "resample": None})

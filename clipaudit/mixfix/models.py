@@ -16,6 +16,7 @@ from clipaudit.errors import ModelError, UsageError
 from clipaudit.images import Preprocessing
 from clipaudit.mixfix.preact import PreActResNet18
 from clipaudit.mixfix.recipes import PREACT, TrainConfig
+from clipaudit.model_trial import check_folder, check_processor
 
 TIMM = "timm:"
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -129,6 +130,7 @@ def _timm() -> Any:
 
 def _describe_hugging_face(config: TrainConfig, classes: int) -> Architecture:
     _quiet()
+    check_folder(config.model)
     from transformers import AutoConfig, AutoImageProcessor
 
     try:
@@ -141,7 +143,9 @@ def _describe_hugging_face(config: TrainConfig, classes: int) -> Architecture:
     try:
         load: Callable[..., Any] = AutoImageProcessor.from_pretrained
         processor = load(config.model, backend="pil", trust_remote_code=False)
-        if preprocessing := Preprocessing.from_processor(processor.to_dict()):
+        settings_of_images = processor.to_dict()
+        check_processor(config.model, settings_of_images)
+        if preprocessing := Preprocessing.from_processor(settings_of_images):
             mean, std = preprocessing.mean, preprocessing.std
             size = preprocessing.crop[0] if preprocessing.crop else preprocessing.target
     except (OSError, ValueError):
