@@ -40,7 +40,7 @@ _FINGERPRINT = {
 _INFO = {
     "format": Rule("a number", is_count),
     "fingerprint": Rule("the model's fingerprint", object_of(_FINGERPRINT)),
-    "logit_scale": Rule("a number above 0", lambda value: is_number(value) and value > 0),
+    "logit_scale": Rule("a number from 0.001 to 1,000,000", lambda value: is_number(value) and 1e-3 <= value <= 1e6),
     "source": Rule("text", is_text),
     "root": Rule("text", is_text),
     "image_column": Rule("text or null", optional(is_text), optional=True),
@@ -67,7 +67,7 @@ def _is_plan(value: Any) -> bool:
         pair = isinstance(entry, list) and len(entry) == 2
         return pair and is_text(entry[0]) and is_count(entry[1]) and 1 <= entry[1] <= MAX_PART
 
-    return list_of(is_part)(value) and len({name for name, _ in value}) == len(value)
+    return list_of(is_part)(value) and len({name for name, _ in value}) == len(value) > 0
 
 
 def part_columns(dimension: int) -> dict[str, pa.DataType]:

@@ -249,7 +249,7 @@ class EmbeddingsCache:
         for file in files:
             # Another run may have removed it meanwhile.
             with suppress(FileNotFoundError):
-                if (table := self._read_part(file, columns)) is not None:
+                if (table := read_part(file, columns, self.info.fingerprint.digest)) is not None:
                     table = table.filter(pc.equal(table["status"], "ok"))
                     keys = zip(*(table[name].to_pylist() for name in ("id", "size", "modified")), strict=True)
                     rows.update(zip(keys, _vectors(table), strict=True))
@@ -313,7 +313,10 @@ class EmbeddingsCache:
         return {name: columns[name] for name in names}
 
     def _read_part(self, file: Path, columns: Mapping[str, pa.DataType]) -> pa.Table | None:
-        return read_part(file, columns, self.info.fingerprint.digest)
+        try:
+            return read_part(file, columns, self.info.fingerprint.digest)
+        except FileNotFoundError:
+            raise CacheError(f"{file} is gone: another run changes this cache. {_AGAIN}") from None
 
 
 def split_into_parts(samples: Iterable[Sample]) -> Iterator[list[Sample]]:

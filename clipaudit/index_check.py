@@ -205,7 +205,7 @@ def _columns_fault(table: pa.Table) -> str | None:
 def _is_plain(kind: pa.DataType) -> bool:
     """A value that every export can write; columns of the user's own may be others than ours."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    tests = (_is_text_type, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    tests = (_is_text_type, _is_number_type, pa.types.is_boolean, pa.types.is_null)
     return any(test(kind) for test in tests)
 
 
@@ -218,8 +218,7 @@ def _typed(values: pa.ChunkedArray, column: Column, class_names: Sequence[str]) 
         return f"column {column.name!r} holds {held}, not {words}"
     values = values.cast(held)
     if column.type in (SINGLE, DOUBLE):
-        values = values.cast(column.type, safe=False)
-        return pc.if_else(pc.is_nan(values), None, values)
+        return _numbers(values, column.type)
     if column.type != CLASS:
         return values.cast(column.type)
     names, texts = pa.array(class_names, pa.string()), values.cast(pa.string())
@@ -229,16 +228,26 @@ def _typed(values: pa.ChunkedArray, column: Column, class_names: Sequence[str]) 
     return pa.chunked_array([pa.DictionaryArray.from_arrays(chunk, names) for chunk in numbers.chunks], CLASS)
 
 
+def _numbers(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """NaN, which other software writes where there is no value, becomes null."""
+    values = values.cast(kind, safe=False)
+    return pc.if_else(pc.is_nan(values), None, values)
+
+
 def _is_text_type(kind: pa.DataType) -> bool:
     return kind in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def _is_number_type(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
 _KINDS = {
     TEXT: ("text", _is_text_type),
     CLASS: ("class names", _is_text_type),
     FLAG: ("true and false", pa.types.is_boolean),
-    SINGLE: ("numbers", pa.types.is_floating),
-    DOUBLE: ("numbers", pa.types.is_floating),
+    SINGLE: ("numbers", _is_number_type),
+    DOUBLE: ("numbers", _is_number_type),
 }
 
 
@@ -283,7 +292,7 @@ def content_digest(table: pa.Table, metadata: bytes) -> str:
     """A hash of the metadata and of all known columns, whatever else the file holds and however it stores them.
 
     Args:
-        table: With each known column in its own type.
+        table: With each known column in its own type, or as other software made it.
         metadata: The JSON document, as it is in the file.
     """
     digest = blake2b(metadata, digest_size=16)
@@ -296,6 +305,8 @@ def content_digest(table: pa.Table, metadata: bytes) -> str:
 
 def _update(digest: Any, values: pa.ChunkedArray, kind: pa.DataType) -> None:
     """Hash values and which of them are null, but not what lies in memory below a null."""
+    if kind in (SINGLE, DOUBLE):
+        values = _numbers(values, kind)
     digest.update(np.packbits(pc.is_valid(values).to_numpy()))
     if kind not in (TEXT, CLASS):
         filled = pc.fill_null(values, False if kind == FLAG else 0)

@@ -64,7 +64,7 @@ def rewritten(path: Path, table: pa.Table, *, digest: bool = False) -> Path:
     metadata = dict(pq.read_schema(path).metadata)
     if not digest:
         metadata.pop(b"clipaudit.digest", None)
-    pq.write_table(table.replace_schema_metadata(metadata), path)
+    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
     return path
 
 
@@ -115,6 +115,8 @@ def test_an_index_that_other_software_wrote_is_read_where_its_values_are_right(i
     found = clipaudit.read_index(rewritten(index_file, table, digest=True))
     assert found.table.drop_columns(["mine"]).equals(expected.table)
     assert found.metadata == expected.metadata
+    CleanIndex(table, found.metadata).write(index_file)
+    assert clipaudit.read_index(index_file).table.equals(found.table)
 
 
 def test_what_other_software_lost_or_changed_is_said(index_file: Path, noisy_index: CleanIndex) -> None:
@@ -162,7 +164,7 @@ def test_a_small_file_that_stands_for_gigabytes_is_refused(
     index_file: Path, noisy_index: CleanIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n = len(noisy_index)
-    wide = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array(["x" * 50_000_000]))
+    wide = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array(["x" * 20_000_000]))
     table = pq.read_table(index_file)
     rewritten(index_file, table.set_column(table.column_names.index("reason"), "reason", wide))
     assert index_file.stat().st_size < 200_000
@@ -170,7 +172,7 @@ def test_a_small_file_that_stands_for_gigabytes_is_refused(
         clipaudit.read_index(index_file)
     noisy_index.write(index_file)
     monkeypatch.setenv("CLIPAUDIT_MAX_TABLE_GB", "1e-6")
-    with pytest.raises(IndexFileError, match="over the limit of 1e-06 GB"):
+    with pytest.raises(IndexFileError, match="over the limit of"):
         clipaudit.read_index(index_file)
     monkeypatch.setenv("CLIPAUDIT_MAX_TABLE_GB", "1")
     assert len(clipaudit.read_index(index_file)) == n
