@@ -114,6 +114,8 @@ def read_part(file: Path, columns: Mapping[str, pa.DataType], digest: str) -> pa
 
 def _part_fault(table: pa.Table, columns: Mapping[str, pa.DataType]) -> str | None:
     held = {field.name: field.type for field in table.schema}
+    if len(held) < table.num_columns:
+        return "it has a column more than once"
     for name, kind in columns.items():
         if held.get(name) != kind:
             return f"its column {name!r} is {held.get(name, 'missing')}, not {kind}"
