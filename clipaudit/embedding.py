@@ -13,6 +13,7 @@ from pathlib import Path
 from clipaudit.embeddings import CacheInfo, EmbeddingsCache, Fingerprint, UnusableCacheError, split_into_parts
 from clipaudit.encoders import Encoder, EncoderOptions, load_encoder
 from clipaudit.errors import CacheError, SourceError, UsageError
+from clipaudit.files import check_folder
 from clipaudit.pipeline import EmbedProgress, Pipeline, Progress
 from clipaudit.plausibility import class_warnings
 from clipaudit.samples import ParquetSource, Source, SourceOptions, open_source
@@ -105,7 +106,8 @@ def embed(
         SourceError: the source has no labelled images, or a bad row; or nearly no image can be read.
         ModelError: the model cannot be loaded.
         CacheError: the cache belongs to another model or source, or the source keeps changing meanwhile.
-        UsageError: a shard that does not exist, a number of workers out of range.
+        UsageError: a shard that does not exist, a number of workers out of range, a cache that is the source or no
+            folder.
     """
     number, shards = shard
     if not 1 <= number <= shards:
@@ -113,6 +115,8 @@ def embed(
             f"shard {number}/{shards} does not exist: shards are numbered 1/{shards} to {shards}/{shards}."
         )
     thread_count(workers)
+    if cache:
+        check_folder(cache, [source], new=False)
     report = progress or (lambda _: None)
     opened = open_source(source, options)
     report(EmbedProgress("loading the model"))

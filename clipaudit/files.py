@@ -119,6 +119,8 @@ def check_folder(path: str | Path, inputs: Iterable[str | Path | None] = (), *, 
     if new and os.path.lexists(path):
         raise ClipAuditError(f"{path} exists already. Remove it, or name a new folder.")
     _refuse(path, final, inputs)
+    if final.exists() and not final.is_dir():
+        raise UsageError(f"{path} is not a folder. Name another place.")
 
 
 def check_images(path: str | Path, ids: Iterable[str], root: str | Path) -> None:

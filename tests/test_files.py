@@ -78,6 +78,9 @@ def test_places_that_no_file_can_have(tmp_path: Path) -> None:
         check_output(tmp_path / "/".join(["n" * 250] * 20) / "x")
     with pytest.raises(ClipAuditError, match="exists already"):
         check_folder(tmp_path / "file")
+    with pytest.raises(UsageError, match="not a folder"):
+        check_folder(tmp_path / "file", new=False)
+    check_folder(tmp_path, new=False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/sys").is_dir(), reason="root may write everywhere here")

@@ -74,6 +74,8 @@ def relabelled(index: CleanIndex, **columns: list[str]) -> CleanIndex:
         ("prompts", "new", "m.csv", "--out", "m.csv"),
         ("prompts", "generate", "m.csv", "--out", "cc/x.toml", "--llm", "nowhere"),
         ("train", "--index", "x.parquet", "--out", "cc/run"),
+        ("embed", "images", "--cache", "images"),
+        ("embed", "m.csv", "--cache", "cc/parts/more"),
     ],
 )
 def test_no_command_overwrites_what_it_needs(

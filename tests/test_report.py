@@ -25,6 +25,7 @@ from clipaudit.report.columns import read_columns
 from clipaudit.report.thumbnails import thumbnails
 from clipaudit.report.wording import reasons
 from clipaudit.review import apply_marks
+from clipaudit.text import printable
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -192,6 +193,34 @@ def test_damaged_images_and_foreign_metadata(tmp_path: Path) -> None:
     assert unknown.uri == cut.uri == ""
     assert "not an image" in unknown.reason
     assert "damaged or truncated" in cut.reason
+
+
+def test_foreign_text_is_visible_text(tmp_path: Path) -> None:
+    """Nothing in names, paths, reasons or warnings is markup, code, a turned direction or a line of its own."""
+    names = (
+        "</script><script>alert(1)</script>",
+        "{{ 7 * 7 }}{% raw %}",
+        "\u202egnp.exe\u2066",
+        "a\nb\r\x1b[2J\x7f\x9b\u2028\u2029",
+        "\"'`&lt;${1}",
+        "]]><!-- \U000e0041",
+    )
+    seen = [(names[k], 0.9, 0.05) for k in (1, 2, 3, 4, 5, 0)]
+    rows = [Row(f"{name}.png", name, best, best) for name, best in zip(names, seen, strict=True)]
+    rows.append(Row(f"gone {names[3]}", names[3], seen[0], seen[0], reason=f"{names[2]} is damaged"))
+    index = index_of(rows, tmp_path)
+    index = replace(index, metadata={**index.metadata, "warnings": list(names), "source": f"/data/{names[3]}"})
+    clipaudit.write_report(index, tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert {character for character in html if not character.isprintable()} <= {"\n"}
+    page = Page.of(tmp_path / "report.html")
+    assert [tag for tag, _ in page.tags].count("script") == 3
+    for name in names:
+        assert printable(name) in page.text
+    assert r"\u202egnp.exe\u2066 is damaged" in page.text
+    # What is marked and exported are the names themselves.
+    assert sorted(page.data["classes"]) == sorted(names)
+    assert {sample["id"] for sample in page.data["samples"]} == {f"{name}.png" for name in names}
 
 
 def test_unreadable_samples_are_listed_with_their_reasons(tmp_path: Path) -> None:

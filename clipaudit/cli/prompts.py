@@ -185,6 +185,7 @@ def generate(
     One class is asked for at a time, and the file written after each. Read what it wrote before you rely on it.
     """
     from clipaudit.cli.console import print_line, safe
+    from clipaudit.files import check_output
     from clipaudit.language_models import Endpoint, LocalModel
     from clipaudit.prompt_generation import first_instruction, generate_prompts
 
@@ -194,6 +195,7 @@ def generate(
         return
     if not llm:
         raise UsageError("name a language model: --llm FOLDER, or --endpoint URL --llm NAME.")
+    check_output(out, [source, names])  # Before a model is loaded.
     model: LanguageModel
     if endpoint is not None:
         _refuse_without_effect("a local model, not for --endpoint", {"--device": device != "auto"})

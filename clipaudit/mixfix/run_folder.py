@@ -17,6 +17,7 @@ from clipaudit.mixfix.curve import training_curve
 from clipaudit.mixfix.models import Architecture
 from clipaudit.mixfix.recipes import TrainConfig
 from clipaudit.mixfix.run_check import check_facts, digest_of
+from clipaudit.text import printable
 
 # 2: with checksums, so that nothing that was damaged or changed is taken for a result.
 FORMAT = 2
@@ -143,15 +144,15 @@ def model_card(facts: Mapping[str, Any], history: History, best_epoch: int, note
         "by its accuracy on the held-out share" if last.get("val_accuracy") is not None else "because it is the last"
     )
     method = f"{config['method']}{' with co-training' if config['co_training'] else ''}"
-    names = ", ".join(facts["class_names"][:20]) + (", ..." if len(facts["class_names"]) > 20 else "")
+    names = ", ".join(map(printable, facts["class_names"][:20])) + (", ..." if len(facts["class_names"]) > 20 else "")
     size, settings = architecture["image_size"], json.dumps(config, indent=2)
     table = "\n".join(["| accuracy on | best weights | last weights |", "|---|---|---|", *measured])
     sections = [
         "---\nlibrary_name: clipaudit\npipeline_tag: image-classification\n---",
         f"# {architecture['model']}, trained with {method}",
         f"{len(facts['class_names']):,} classes: {names}. Images of {size} x {size} pixels.",
-        f"Trained on the clean index of {facts['index_source']} for {len(history):,} epochs. The best weights are those"
-        f" of epoch {best_epoch}, chosen {chosen}; the test set chose nothing.",
+        f"Trained on the clean index of {printable(facts['index_source'])} for {len(history):,} epochs."
+        f" The best weights are those of epoch {best_epoch}, chosen {chosen}; the test set chose nothing.",
         table if measured else "No accuracy was measured: there was no test set, and nothing was held out.",
         "\n".join(f"- {note}" for note in notes),
         "Apply it with `clipaudit predict THIS_FOLDER IMAGES`. Weights: `best.safetensors`, `last.safetensors`"
