@@ -71,7 +71,8 @@ def _scores(rows: Sequence[tuple[str, float, float, float]], names: Sequence[str
 
 def _metadata(root: Path, names: Sequence[str], config: AuditConfig) -> dict[str, Any]:
     none = np.full((len(names), 2), np.nan)
-    mixture = Mixtures(none, none, none, np.ones(len(names), bool))
+    every = np.ones(len(names), bool)
+    mixture = Mixtures(none, none, none, every, every)
     plain = {name: _plain(values) for name, values in vars(mixture).items()}
     return {
         "clipaudit": clipaudit.__version__,
