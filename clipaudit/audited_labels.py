@@ -97,14 +97,13 @@ def _own_labels(embeddings: Embeddings, names: Sequence[str] | None) -> pa.Array
     return pa.array(mapped).take(encoded.indices)
 
 
-def _listed_labels(labels: Iterable[Any], n: int, names: Sequence[str] | None) -> pa.Array:
-    if isinstance(labels, bytes | bytearray | Mapping | Set) or not isinstance(labels, Iterable):
+def _listed_labels(labels: object, n: int, names: Sequence[str] | None) -> pa.Array:
+    listed = _as_list(labels)
+    if listed is None:
         raise UsageError(
             "labels must be a table (FILE or FILE:COLUMN) or a list with one label a sample, not"
             f" {type(labels).__name__}."
         )
-    # Of arrays and tensors, plain numbers.
-    listed = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if len(listed) != n:
         raise SourceError(f"there are {len(listed):,} labels for {n:,} samples. Give one a sample.")
     reader = LabelReader(names)
@@ -114,13 +113,22 @@ def _listed_labels(labels: Iterable[Any], n: int, names: Sequence[str] | None) -
     )
 
 
-def _checked_names(names: Sequence[str] | None) -> list[str] | None:
+def _checked_names(names: object) -> list[str] | None:
     if names is None:
         return None
-    listed = [] if isinstance(names, str | bytes) else list(names)
+    listed = _as_list(names)
     if not listed or not all(isinstance(name, str) and name for name in listed) or len(set(listed)) < len(listed):
         raise UsageError("names must be a list of class names by class index: texts, none empty, none twice.")
     return listed
+
+
+def _as_list(values: object) -> list[Any] | None:
+    """What a list, an array or a tensor holds, in its order; None where it is no sequence of values."""
+    if isinstance(values, str | bytes | bytearray | Mapping | Set):
+        return None
+    # Of arrays and tensors, plain numbers; of one without dimensions, no list.
+    listed = values.tolist() if hasattr(values, "tolist") else list(values) if isinstance(values, Iterable) else None
+    return listed if isinstance(listed, list) else None
 
 
 def _refuse_too_little(embeddings: Embeddings, class_names: Sequence[str], indices: NDArray[np.int64]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -14,11 +14,12 @@ from clipaudit.selectors.combine import SELECTORS, votes_needed
 
 INDUCED = ("logistic", "neighbours", "joint")
 RANKINGS = ("margins", "probability")
-# Beyond these ends a number is a slip of the keyboard, or asks for work without end.
+# Beyond these ends a number is a slip of the keyboard, or asks for work that gains nothing: with 20 folds, each model
+# sees 95 % of the samples already.
 RANGES: Mapping[str, Range] = {
     "temperature": Range(1e-4, 1e4, apart=("model",)),
-    "c": Range(1e-6, 1e6),
-    "folds": Range(2, 100, whole=True, apart=(0,)),
+    "c": Range(1e-6, 1e4),
+    "folds": Range(2, 20, whole=True, apart=(0,)),
     "rounds": Range(1, 100, whole=True),
     "neighbours": Range(1, 1_000_000, whole=True),
     "seed": SEED,
@@ -169,7 +170,10 @@ def _one_of(words: Sequence[str], name: str, value: Any) -> None:
 
 
 def _checked_selectors(names: Any) -> tuple[str, ...]:
-    listed = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    try:
+        listed = [names] if isinstance(names, str) else list(names)
+    except TypeError:
+        listed = [names]
     for name in listed:
         _one_of(SELECTORS, "selector", name)
     if not listed or len(set(listed)) < len(listed):

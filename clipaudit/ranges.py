@@ -38,7 +38,7 @@ class Range:
         return int(value) if self.whole else float(value)
 
     def __str__(self) -> str:
-        """In words: "0 or a whole number from 2 to 100"."""
+        """In words: "0 or a whole number from 2 to 20"."""
         numbers = f"a {'whole ' if self.whole else ''}number from {_plain(self.low)} to {_plain(self.high)}"
         return " or ".join([*map(repr, self.apart), numbers])
 

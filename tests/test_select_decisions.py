@@ -189,7 +189,7 @@ def test_a_preset_fits_the_index_that_it_made(noisy_cache: Path, run_cli: Cli, t
         (("cache", "--from", "x"), "cache would have no effect"),
         (("--induced", "neighbours", "--c", "1"), "c would have no effect"),
         (("--neighbours", "9"), "neighbours would have no effect"),
-        (("--folds", "100000"), "folds must be 0 or a whole number from 2 to 100"),
+        (("--folds", "100000"), "folds must be 0 or a whole number from 2 to 20"),
         (("--selectors", ""), "unknown selector ''"),
         (("--preset", ""), "unknown preset ''"),
         (("--seed", "-1"), "seed must be a whole number from 0"),

@@ -27,9 +27,9 @@ def votes_needed(combine: str, n_selectors: int) -> int:
         UsageError: another word, or a K or M that does not fit.
     """
     named = {"intersection": n_selectors, "union": 1, "majority": n_selectors // 2 + 1}
-    if combine in named:
+    if isinstance(combine, str) and combine in named:
         return named[combine]
-    match = re.fullmatch(r"(\d{1,3})-of-(\d{1,3})", str(combine))
+    match = re.fullmatch(r"(\d{1,3})-of-(\d{1,3})", combine) if isinstance(combine, str) else None
     if match is None:
         raise UsageError(f"unknown combination {combine!r}. Use intersection, union, majority or K-of-{n_selectors}.")
     votes, of = int(match[1]), int(match[2])
