@@ -115,7 +115,7 @@ def test_mistakes_are_explained(small_images: Path, tmp_path: Path, noisy_cache:
     out = tmp_path / "n.csv"
     for arguments, message in (
         ({"kind": "odd", "rate": 0.1}, "unknown kind"),
-        ({"kind": "symmetric", "rate": 1.1}, "rate must lie in"),
+        ({"kind": "symmetric", "rate": 1.1}, "rate must be a number from 0 to 1, not 1.1"),
         ({"kind": "asymmetric", "rate": 0.1}, "no built-in map"),
         ({"kind": "asymmetric", "rate": 0.1, "mapping": {"zero": "lynx"}}, "'lynx', which is no class"),
         ({"kind": "instance", "rate": 0.1, "cache": noisy_cache}, "other samples than the source"),

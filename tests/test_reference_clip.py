@@ -60,6 +60,25 @@ def test_wrong_labels_of_photographs_are_found(
     assert 1 - paper.clean_precision < paper.noise_rate / 2
 
 
+@pytest.mark.parametrize("preset", ["paper", "recommended"])
+def test_real_noise_raises_no_false_warning_and_what_is_wrong_does(
+    cache: Path, noise: dict[str, list[str]], preset: str
+) -> None:
+    config = clipaudit.AuditConfig(**clipaudit.PRESETS[preset])
+
+    def warned(labels: list[str]) -> list[str]:
+        warnings: list[str] = clipaudit.select(cache, labels=labels, config=config, device="cpu").metadata["warnings"]
+        return warnings
+
+    for column in ("label_true", "label_human_aggregate", "label_human_random1"):
+        assert warned(noise[column]) == []
+    # 40 % are wrong, and the paper's four selectors doubt as many again.
+    assert all("more than half" in warning for warning in warned(noise["label_instance_0.4"]))
+    swap = {"cat": "horse", "horse": "cat"}
+    swapped = warned([swap.get(label, label) for label in noise["label_human_random1"]])
+    assert any(warning.startswith("'cat' and 'horse' look swapped") for warning in swapped)
+
+
 def test_the_convolutional_tower_and_the_transformer_written_from_it_are_one_function() -> None:
     torch.manual_seed(0)
     tower = ConvolutionalTower()
