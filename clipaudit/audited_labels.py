@@ -16,6 +16,7 @@ from clipaudit.embeddings import Embeddings
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.plausibility import row_order_warning
 from clipaudit.samples.labels import ROW_ORDER, LabelReader, read_column
+from clipaudit.samples.names import checked_names
 
 CLASSES_LISTED = 3
 
@@ -57,10 +58,11 @@ def audited_labels(
         names: Class names by index, where labels are indices; None takes those that the source declares, if it does.
 
     Raises:
-        SourceError: a label that is missing or no class, labels that do not fit the samples, fewer than two classes.
-        UsageError: names or labels of a kind that is not read.
+        SourceError: a label or name that is missing or no class, labels that do not fit the samples, fewer than two
+            classes.
+        UsageError: labels of a kind that is not read.
     """
-    declared = _checked_names(names) or embeddings.info.class_names
+    declared = checked_names(names) if names is not None else embeddings.info.class_names
     spec, origin, warnings = None, "", []
     if labels is None:
         values = _own_labels(embeddings, names and declared)
@@ -111,15 +113,6 @@ def _listed_labels(labels: object, n: int, names: Sequence[str] | None) -> pa.Ar
         reader.read(label.item() if isinstance(label, np.generic) else label, f"label {place:,} of the list")
         for place, label in enumerate(listed)
     )
-
-
-def _checked_names(names: object) -> list[str] | None:
-    if names is None:
-        return None
-    listed = _as_list(names)
-    if not listed or not all(isinstance(name, str) and name for name in listed) or len(set(listed)) < len(listed):
-        raise UsageError("names must be a list of class names by class index: texts, none empty, none twice.")
-    return listed
 
 
 def _as_list(values: object) -> list[Any] | None:

@@ -131,7 +131,7 @@ def fill(template: str, name: str, feature: str = "") -> str:
 
 def readable_name(label: str) -> str:
     """A label as it is written in a sentence: underscores become blanks."""
-    return tidy(label.replace("_", " "))
+    return tidy(label.replace("_", " ")) or label
 
 
 def shipped_prompt_sets() -> dict[str, Path]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+import clipaudit
 from clipaudit.errors import SourceError
-from clipaudit.samples import read_names
+from clipaudit.samples import SourceOptions, read_names
 
 NAMES = ["cat", "sea cow", "caf\u00e9"]
 
@@ -49,7 +51,7 @@ def test_names_that_may_be_one_stay_apart_and_odd_ones_stay(tmp_path: Path) -> N
         (
             "n.txt",
             "cat\ncaf\u00e9\ncafe\u0301 \n".encode(),
-            "line 3: class 'caf\u00e9' comes twice",
+            "line 3: the class name 'caf\u00e9' stands at 2 already",
         ),
         ("n.txt", b"cat\nd\0og\n", r"line 2: the class name contains the control character '\x00'"),
         ("n.txt", "cat\ndog".encode("utf-16")[2:], "control character"),
@@ -111,3 +113,13 @@ def test_only_files_are_opened(tmp_path: Path) -> None:
 def test_many_names_are_read_in_one_pass(tmp_path: Path) -> None:
     (tmp_path / "n.txt").write_text("\n".join(f"class number {number}" for number in range(100_000)))
     assert len(read_names(tmp_path / "n.txt")) == 100_000
+
+
+@pytest.mark.parametrize(
+    "names", [["cat", "cat "], ["cat", ""], ["cat", None], [0, 1], ["a\0b"], ["\udcff"], "abc", [], [b"cat"]]
+)
+def test_names_that_a_caller_gives_are_checked_alike(names: Sequence[str], noisy_cache: Path) -> None:
+    for call in (lambda: SourceOptions(names=names), lambda: clipaudit.select(noisy_cache, labels=[0, 1], names=names)):
+        with pytest.raises(SourceError, match=r"names, class|no class names"):
+            call()
+    assert SourceOptions(names=(" sea  cow", "cat")).names == ["sea cow", "cat"]

@@ -15,6 +15,7 @@ import numpy as np
 
 from clipaudit.errors import ImageError, SourceError
 from clipaudit.files import irregular, read_at_most
+from clipaudit.samples.names import checked_names
 from clipaudit.samples.values import is_missing, text_of
 from clipaudit.spelling import Spellings, tidy
 from clipaudit.text import excerpt, unescape_formula
@@ -64,12 +65,19 @@ class SourceOptions:
         label_column: Column with the labels; None recognises the usual names.
         image_column: Column of a Parquet data set with the image bytes; None recognises the usual names and images.
         names: Class names by class index, for labels that are indices. Their order is the order of the classes.
+
+    Raises:
+        SourceError: one of the names is no class name, or comes twice.
     """
 
     path_column: str | None = None
     label_column: str | None = None
     image_column: str | None = None
     names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.names is not None:
+            object.__setattr__(self, "names", checked_names(self.names))
 
 
 class Source(Protocol):

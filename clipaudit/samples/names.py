@@ -5,11 +5,13 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from clipaudit.errors import SourceError
 from clipaudit.files import read_bounded
 from clipaudit.spelling import MAX_CLASSES, line_fault, tidy
+from clipaudit.text import excerpt
 
 MAX_FILE_BYTES = 16 << 20
 _FORMS = 'one name a line, or JSON: ["cat", "dog"] or {"0": "cat", "1": "dog"}'
@@ -37,18 +39,35 @@ def read_names(path: str | Path) -> list[str]:
         raise SourceError(f"{path} holds no class names.")
     if len(entries) > MAX_CLASSES:
         raise SourceError(f"{path} holds {len(entries):,} class names, more than {MAX_CLASSES:,}.")
-    first: dict[str, int] = {}
-    for index, entry in enumerate(entries):
-        where = f"{path}, class {index}" if is_json else f"{path}, line {index + 1}"
+    return checked_names(entries, f"{path}, class" if is_json else f"{path}, line", 0 if is_json else 1)
+
+
+def checked_names(names: Iterable[object], place: str = "names, class", first: int = 0) -> list[str]:
+    """Class names by class index, tidied; the same for a file and for a list that a caller gives.
+
+    Args:
+        names: What should be class names.
+        place: What an error says before the number of a name.
+        first: The number of the first one.
+
+    Raises:
+        SourceError: there are none; one of them is no text or no class name, or comes twice.
+    """
+    # A text is a list, too, of its characters.
+    names = [] if isinstance(names, str | bytes) or not isinstance(names, Iterable) else list(names)
+    if not names:
+        raise SourceError("there are no class names. Give a list of them, by class index.")
+    places: dict[str, int] = {}
+    for number, entry in enumerate(names, first):
         if not isinstance(entry, str):
-            raise SourceError(f"{where}: the class name is no text. Write {_FORMS}.")
+            raise SourceError(f"{place} {number}: the class name is no text. Give {_FORMS}.")
         name = tidy(entry)
         if fault := line_fault(name):
-            raise SourceError(f"{where}: the class name {fault}.")
-        if name in first:
-            raise SourceError(f"{where}: class {name!r} comes twice, as class {first[name]} and class {index}.")
-        first[name] = index
-    return list(first)
+            raise SourceError(f"{place} {number}: the class name {fault}.")
+        if name in places:
+            raise SourceError(f"{place} {number}: the class name {excerpt(name)} stands at {places[name]} already.")
+        places[name] = number
+    return list(places)
 
 
 def _read_text(path: Path) -> str:
@@ -72,13 +91,13 @@ def _json_entries(text: str, path: Path) -> list[object]:
         # Objects become tuples of pairs: a dict would forget a key that comes twice.
         content = json.loads(text, object_pairs_hook=tuple)
     except RecursionError:
-        raise SourceError(f"{path} is not a list of class names: it is nested too deeply. Write {_FORMS}.") from None
+        raise SourceError(f"{path} is not a list of class names: it is nested too deeply. Give {_FORMS}.") from None
     except ValueError as error:
-        raise SourceError(f"{path} is not a list of class names: {error}. Write {_FORMS}.") from None
+        raise SourceError(f"{path} is not a list of class names: {error}. Give {_FORMS}.") from None
     if isinstance(content, list):
         return content
     if not isinstance(content, tuple):
-        raise SourceError(f"{path} is not a list of class names. Write {_FORMS}.")
+        raise SourceError(f"{path} is not a list of class names. Give {_FORMS}.")
     by_index = dict(content)
     missing = next((index for index in range(len(content)) if str(index) not in by_index), None)
     if missing is not None:
