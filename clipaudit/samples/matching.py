@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from clipaudit.samples.base import relative_id
 from clipaudit.samples.paths import clean_path, is_absolute
 from clipaudit.text import excerpt, unescape_formula
 
@@ -49,14 +48,19 @@ class Matcher:
 
     def __init__(self, ids: Sequence[str], root: Path, folder: Path) -> None:
         self._ids, self._root, self._folder = ids, root, folder
+        self._start = f"{str(root).rstrip('/')}/"
         self._exact = {sample_id: number for number, sample_id in enumerate(ids)}
+        self._real_folders: dict[str, str] = {}
 
     def match(self, keys: Sequence[str | None], *, loosely: bool = True) -> Match:
         """The sample that each key means; without `loosely` nothing is tried beyond the first sentence above."""
         numbers = [NONE if key is None else self._spelled(key) for key in keys]
         if not loosely or any(number != NONE for number in numbers):
             return Match(numbers)
-        numbers = [NONE if key is None else self._resolved.get(self._real(key), NONE) for key in keys]
+        numbers = [
+            NONE if key is None else self._resolved.get(self._real(str(self._folder / clean_path(key))), NONE)
+            for key in keys
+        ]
         if any(number != NONE for number in numbers):
             return Match(numbers)
         for tails in (self._tails, self._stems):
@@ -80,9 +84,12 @@ class Matcher:
         return number
 
     def _placed(self, key: str, known: dict[str, int]) -> int:
-        for place in (key, os.path.normpath(key), relative_id(self._root, str(self._folder / key))):
-            if place in known:
-                return known[place]
+        """The sample of a key as an id, relative to the images, or as a path, relative to the table's folder."""
+        normal = os.path.normpath(key)
+        place = normal if key.startswith("/") else os.path.normpath(f"{self._folder}/{key}")
+        for sample_id in (key, normal, place.removeprefix(self._start)):
+            if sample_id in known:
+                return known[sample_id]
         return NONE
 
     @cached_property
@@ -91,11 +98,16 @@ class Matcher:
 
     @cached_property
     def _resolved(self) -> dict[str, int]:
-        return _only(os.path.realpath(self._root / sample_id) for sample_id in self._ids)
+        return _only(self._real(str(self._root / sample_id)) for sample_id in self._ids)
 
-    def _real(self, key: str) -> str:
+    def _real(self, path: str) -> str:
+        """The file that an absolute path leads to; folders are resolved once, not once a file."""
+        folder, name = os.path.split(os.path.normpath(path))
         try:
-            return os.path.realpath(self._folder / clean_path(key))
+            if folder not in self._real_folders:
+                self._real_folders[folder] = os.path.realpath(folder)
+            place = Path(self._real_folders[folder], name)
+            return os.path.realpath(place) if place.is_symlink() else str(place)
         except (OSError, ValueError):
             return ""  # Too long, or with a NUL: certainly no file.
 
