@@ -107,13 +107,24 @@ class Source(Protocol):
         ...
 
 
+def utf8(name: str) -> bool:
+    """Whether a name from the file system is UTF-8; Python hides other bytes in it as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(name: str) -> str:
+    """A name for a message, with bytes that are not UTF-8 written out (`\\xff`)."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def stat_sample(root: Path, sample_id: str, label: str) -> Sample:
     """A sample for a file, with the size and time that tell later whether it has changed."""
-    try:
-        sample_id.encode()
-    except UnicodeEncodeError:
-        printable = sample_id.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        return FaultySample(printable, label, -1, -1, "the file name is not valid UTF-8: rename the file")
+    if not utf8(sample_id):
+        return FaultySample(shown(sample_id), label, -1, -1, "the file name is not valid UTF-8: rename the file")
     try:
         status = (root / sample_id).stat()
         if kind := irregular(root / sample_id, status):

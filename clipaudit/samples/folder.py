@@ -8,7 +8,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clipaudit.errors import SourceError
-from clipaudit.samples.base import IMAGE_SUFFIXES, Sample, SourceOptions, label_name, read_file, stat_sample
+from clipaudit.samples.base import (
+    IMAGE_SUFFIXES,
+    Sample,
+    SourceOptions,
+    label_name,
+    read_file,
+    shown,
+    stat_sample,
+    utf8,
+)
 from clipaudit.samples.layout import TopFolder, judge_classes, says_nothing
 from clipaudit.samples.outputs import own_folder
 from clipaudit.samples.tables import TABLE_SUFFIXES
@@ -87,8 +96,9 @@ class Walk:
             elif kind := own_folder(Path(entry.path)):
                 self.passed_over[f"folder(s) named {entry.name!r} ({kind})"] += 1
             elif not utf8(entry.name):
-                shown = entry.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-                raise SourceError(f"{self._root} has a folder whose name is not valid UTF-8: {shown}. Rename it.")
+                raise SourceError(
+                    f"{self._root} has a folder whose name is not valid UTF-8: {shown(entry.name)}. Rename it."
+                )
             elif not entry.is_symlink() or not self._read_elsewhere(entry):
                 yield entry
 
@@ -179,15 +189,6 @@ def is_folder(entry: Entry) -> bool:
         return entry.is_dir()
     except OSError:
         return False
-
-
-def utf8(name: str) -> bool:
-    """Whether a name from the file system is UTF-8; Python hides other bytes in it as lone surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_skipped(name: str) -> bool:

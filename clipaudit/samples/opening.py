@@ -12,8 +12,8 @@ from typing import Any
 
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import irregular
-from clipaudit.samples.base import Source, SourceOptions
-from clipaudit.samples.folder import FolderSource, Walk, is_folder, no_images, top_folders, utf8
+from clipaudit.samples.base import Source, SourceOptions, shown, utf8
+from clipaudit.samples.folder import FolderSource, Walk, is_folder, no_images, top_folders
 from clipaudit.samples.image_column import bytes_columns, image_column
 from clipaudit.samples.layout import different_splits, is_split
 from clipaudit.samples.manifest import ManifestSource
@@ -40,7 +40,7 @@ def open_source(path: str | Path, options: SourceOptions | None = None) -> Sourc
     """
     path, options = Path(path), options or SourceOptions()
     if not utf8(str(path.absolute())):
-        raise SourceError(f"{str(path)!a}: the path is not valid UTF-8. Rename the folder or file.")
+        raise SourceError(f"{shown(str(path))}: the path is not valid UTF-8. Rename the folder or file.")
     try:
         kind = irregular(path)
     except FileNotFoundError:
@@ -101,6 +101,8 @@ class _ParquetFiles:
         sorted_files = cls()
         for file in files:
             try:
+                if not utf8(file.name):
+                    raise SourceError(f"{shown(str(file))}: the name is not valid UTF-8. Rename the file.")
                 schema = open_parquet(file).schema_arrow
                 if kind := own_table(schema):
                     sorted_files.own[file.name] = kind
@@ -138,7 +140,9 @@ def _open_folder(path: Path, options: SourceOptions) -> Source:
         )
     if classes:
         others = [file.name for file in files if file.suffix.lower() in TABLE_SUFFIXES and file.name not in parquet.own]
-        notes = [f"{name} passed over; name it as the source to read images and labels from it" for name in others]
+        notes = [
+            f"{shown(name)} passed over; name it as the source to read images and labels from it" for name in others
+        ]
         return FolderSource(path, options, [*parquet.notes(), *notes])
     if parquet.images:
         _refuse_splits(path, parquet.images)
