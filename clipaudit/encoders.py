@@ -279,6 +279,8 @@ def load_encoder(options: EncoderOptions | None = None) -> Encoder:
 
 def _load_fault(model: str, error: Exception) -> str:
     first_line = _first_line(error)
+    if "ignore_mismatched_sizes" in first_line:
+        first_line = "config.json describes weights of other shapes than model.safetensors holds."
     if Path(model).is_dir():
         if not any(Path(model).glob("*.safetensors")) and any(Path(model).glob("*.bin")):
             return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from clipaudit.errors import ClipAuditError, ModelError
-from clipaudit.files import irregular
+from clipaudit.files import irregular, read_bounded
 
 if TYPE_CHECKING:
     from clipaudit.encoders import Encoder
@@ -22,6 +23,7 @@ TEXTS = ("a photo of a cat", "a photo of a dog", "seven", "eight", "blue sky")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 # The longest edge, in pixels, that an image processor may ask for.
 MAX_EDGE = 8192
+MAX_LAYERS, MAX_CONFIG_BYTES = 1000, 10_000_000
 # Mean and deviation of a channel, of pixels that were not rescaled.
 MOST_OF_A_CHANNEL = 255
 # Half precision rounds entries of unit vectors by less.
@@ -61,9 +63,22 @@ def check_folder(model: str) -> None:
         for entry in sorted(path.iterdir()):
             if entry.exists() and not entry.is_dir() and (kind := irregular(entry)):
                 raise ModelError(f"{entry} in the model folder is {kind}, not a file. Copy the model's folder again.")
+        _check_depth(path / "config.json")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ModelError(f"the model folder {model} cannot be read: {reason}. Check its permissions.") from None
+
+
+def _check_depth(path: Path) -> None:
+    """Layers are built before their weights are looked for: millions of them would take hours."""
+    try:
+        content = json.loads(read_bounded(path, MAX_CONFIG_BYTES, ModelError))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return  # Whoever loads the model says what is wrong.
+    parts = [content, *content.values()] if isinstance(content, dict) else []
+    for layers in (part.get("num_hidden_layers") for part in parts if isinstance(part, dict)):
+        if isinstance(layers, (int, float)) and layers > MAX_LAYERS:
+            raise ModelError(f"{path} asks for {layers:,} layers, over the limit of {MAX_LAYERS:,}. Copy it again.")
 
 
 def check_weights(model: str, loading: Mapping[str, Any]) -> None:
@@ -155,7 +170,9 @@ def try_out(encoder: Encoder, model: str) -> None:
     for what, vectors in (("texts", texts[: len(TEXTS)]), ("images", images)):
         differences = np.abs(vectors[:, None] - vectors[None]).max(axis=2)
         if (differences + np.eye(len(vectors)) < SAME).any():
-            raise ModelError(f"the model {model} gives different {what} the same embedding: its weights are damaged.")
+            raise ModelError(
+                f"the model {model} gives different {what} the same embedding: its files are damaged or mixed up."
+            )
 
 
 def _tokenizer_advice(model: str) -> str:

@@ -218,6 +218,15 @@ def test_embeddings_that_change_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
         load(MODEL)
 
 
+def test_a_config_of_other_or_endless_weights_is_refused(folder: Path) -> None:
+    edit_json(folder / "config.json", lambda content: content["vision_config"].update(image_size=10**9))
+    with pytest.raises(ModelError, match="weights of other shapes"):
+        load(folder)
+    edit_json(folder / "config.json", lambda content: content["text_config"].update(num_hidden_layers=10**7))
+    with pytest.raises(ModelError, match="asks for 10,000,000 layers"):
+        load(folder)
+
+
 def test_pickled_weights_are_never_loaded(folder: Path, tmp_path: Path) -> None:
     marker = tmp_path / "it-ran"
 
