@@ -147,7 +147,7 @@ def test_what_other_software_lost_or_changed_is_said(index_file: Path, noisy_ind
         ("warnings", "none", "'warnings' must be a list of texts"),
         ("decided", {"source": 1}, "'decided' must be texts by name"),
         ("config", {"c": "big"}, "no valid 'c'"),
-        ("config", {"theta_loss": 2.0}, "theta_loss must lie in"),
+        ("config", {"theta_loss": 2.0}, "theta_loss must"),
         ("config", {"combine": "5-of-4"}, "does not fit"),
         ("mixtures", {}, "'mixtures'"),
         ("root", "a\0b", "'root' must be text"),
