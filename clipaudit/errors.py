@@ -51,6 +51,6 @@ class RunError(ClipAuditError):
 
 
 class StoppedError(ClipAuditError):
-    """Ctrl-C was pressed. Exit code 130, as shells have it."""
+    """Ctrl-C was pressed before a command began. Exit code 130, as shells have it."""
 
     exit_code = 130

@@ -10,7 +10,7 @@ from clipaudit.errors import ClipAuditError, StoppedError
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 a fault that the message explains, 2 wrong usage, 130 interrupted."""
+    """Run the command line. Exit codes: 0 done, 1 a fault that the message explains, 2 wrong usage."""
     from clipaudit.cli.streams import guard_streams, output_fault
 
     guard_streams()

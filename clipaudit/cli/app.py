@@ -21,7 +21,7 @@ from clipaudit.cli.report import report
 from clipaudit.cli.select import select
 from clipaudit.cli.show import show
 from clipaudit.cli.train import train
-from clipaudit.errors import StoppedError
+from clipaudit.errors import ClipAuditError
 
 app = typer.Typer(
     name="clipaudit",
@@ -58,7 +58,9 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
             command(**arguments)
         except KeyboardInterrupt:
             # Said here, before typer ends the process without a word.
-            raise StoppedError("interrupted. What was finished is kept; the same command goes on from there.") from None
+            raise ClipAuditError(
+                "interrupted. What was finished is kept; the same command goes on from there."
+            ) from None
 
     return run
 
