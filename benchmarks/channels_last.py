@@ -28,7 +28,7 @@ CHANNELS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 24, 64)
 
 
 def ends_its_process(isa: str, threads: int, channels: int, layout: torch.memory_format, mixed: bool) -> bool:
-    """Whether five backward passes of one convolution end a child by a signal, or never (a lock that was overwritten)."""
+    """Whether five backward passes of one convolution end a child by a signal, or hang in it."""
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
