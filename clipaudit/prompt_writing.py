@@ -15,6 +15,7 @@ from clipaudit.files import check_output, write_atomically
 from clipaudit.prompts import MAX_FILE_BYTES, PromptClass, PromptSet, parse_prompts, read_prompt_text, readable_name
 from clipaudit.samples import SourceOptions, open_source
 from clipaudit.spelling import line_fault, normalise, tidy
+from clipaudit.text import excerpt
 
 TEMPLATE = "A photo of {name}, which {feature}."
 
@@ -103,7 +104,7 @@ def with_labels(text: str, prompts: PromptSet, labels: Sequence[str]) -> tuple[s
     for label, entry in zip(labels, prompts.match(labels), strict=True):
         fault = line_fault(tidy(label)) or (None if normalise(label) else "has no name that can be read")
         if fault:
-            raise PromptError(f"the class {label[:80]!r} {fault}. Rename it, then run again.")
+            raise PromptError(f"the class {excerpt(label)} {fault}. Rename it, then run again.")
         if entry is None:
             added.setdefault(normalise(label), PromptClass(readable_name(label)))
     if not added:

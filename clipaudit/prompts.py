@@ -27,6 +27,7 @@ from typing import Any
 from clipaudit.errors import PromptError, UsageError
 from clipaudit.files import read_bounded, require_file
 from clipaudit.spelling import MAX_CLASSES, Spellings, line_fault, normalise, tidy
+from clipaudit.text import excerpt
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -44,7 +45,6 @@ MAX_PROMPT_CHARACTERS = 100_000_000
 _FIELD = re.compile(r"\{(name|feature)\}")
 # The TOML reader takes hours for a key of a million parts (a.a.a...); a prompt file needs no such keys.
 _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){16}""")
-_SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
@@ -247,12 +247,12 @@ def _parse_toml(text: str, path: Path) -> dict[str, Any]:
     except RecursionError:
         raise PromptError(f"{path} is no prompt file: lists or tables are nested too deeply.") from None
     except ValueError as error:  # TOMLDecodeError, and what int() raises for a number of thousands of digits.
-        raise PromptError(f"{path} is not valid TOML: {_cut(str(error))}.") from None
+        raise PromptError(f"{path} is not valid TOML: {str(error)[:200]}.") from None
 
 
 def _read_class(entry: Mapping[str, Any], where: str) -> PromptClass:
     name = tidy(_text(entry, "name", where))
-    where = f"{where} ({_cut(name)})"
+    where = f"{where} ({excerpt(name)})"
     _refuse_unknown_keys(entry, ("name", "aliases", "features"), where)
     aliases = tuple(map(tidy, _texts(entry, "aliases", where)))
     for spelling in (name, *aliases):
@@ -286,7 +286,7 @@ def _refuse_unknown_keys(table: Mapping[str, Any], known: Sequence[str], where: 
     # A misspelt key would silently leave a class without its features.
     for key in table:
         if key not in known:
-            raise PromptError(f"{where}: unknown key {_cut(key)!r}. Known are: {', '.join(known)}.")
+            raise PromptError(f"{where}: unknown key {excerpt(key)}. Known are: {', '.join(known)}.")
 
 
 def _refuse_shared_names(classes: Sequence[PromptClass], path: Path) -> None:
@@ -295,8 +295,8 @@ def _refuse_shared_names(classes: Sequence[PromptClass], path: Path) -> None:
         for spelling in map(normalise, _spellings(entry)):
             if spelling in owner:
                 raise PromptError(
-                    f"{path}: classes {_cut(owner[spelling])!r} and {_cut(entry.name)!r} share the name"
-                    f" {_cut(spelling)!r}."
+                    f"{path}: classes {excerpt(owner[spelling])} and {excerpt(entry.name)} share the name"
+                    f" {excerpt(spelling)}."
                 )
             owner[spelling] = entry.name
 
@@ -313,8 +313,3 @@ def _prompt_characters(template: str, classes: Sequence[PromptClass]) -> int:
         len(entry.features) * (bare + names * len(entry.name)) + features * sum(map(len, entry.features))
         for entry in classes
     )
-
-
-def _cut(text: str) -> str:
-    """What an error shows of a text that may be long."""
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
