@@ -104,7 +104,7 @@ def test_rows_of_a_parquet_file_are_matched_by_id(small_images: Path, tmp_path: 
     samples = list(open_source(small_images).samples())
     images = [(small_images / sample.id).read_bytes() for sample in samples]
     pq.write_table(pa.table({"image": images, "label": [s.label for s in samples]}), tmp_path / "t.parquet")
-    corrupt(tmp_path / "t.parquet", tmp_path / "noisy.csv", kind="symmetric", rate=1)
+    corrupt(tmp_path / "t.parquet", tmp_path / "noisy.csv", kind="symmetric", rate=0.2)
     cache = clipaudit.embed(tmp_path / "t.parquet", cache=tmp_path / "c", encoder=DIGITS).cache
     index = clipaudit.select(cache, labels=f"{tmp_path / 'noisy.csv'}:label", device="cpu")
     evaluation = clipaudit.evaluate(index, f"{tmp_path / 'noisy.csv'}:label_true")
