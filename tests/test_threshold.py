@@ -99,7 +99,7 @@ def test_a_threshold_without_a_meaning_is_refused(
     run_cli: Cli, noisy_index: CleanIndex, tmp_path: Path, threshold: str, message: str
 ) -> None:
     noisy_index.write(tmp_path / "clean.parquet")
-    result = run_cli("select", "--from", "clean.parquet", "--threshold", threshold)
+    result = run_cli("select", "--from", "clean.parquet", "--threshold", threshold, "--out", "moved.parquet")
     assert result.returncode == 2
     assert message in " ".join(result.stderr.split())
 
