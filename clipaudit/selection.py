@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -40,7 +40,7 @@ def select(
     *,
     config: AuditConfig | None = None,
     prompts: str | Path = "auto",
-    labels: str | Path | Sequence[str] | None = None,
+    labels: str | Path | Iterable[Any] | None = None,
     names: Sequence[str] | None = None,
     model: str | None = None,
     device: str = "auto",
@@ -53,15 +53,16 @@ def select(
         config: Estimates, selectors, thresholds; the paper's by default.
         prompts: Name of a shipped prompt set, a prompt file, "auto" (the shipped set that knows all classes, else plain
             templates) or "none" (plain templates).
-        labels: Other labels to audit: `FILE[:COLUMN]`, or one class name a sample. None takes the source's own.
-        names: Class names, where `labels` are class indices.
+        labels: Other labels to audit: `FILE[:COLUMN]`, or one class name or index a sample. None takes the source's own.
+        names: Class names by class index, where labels, the source's own too, are indices.
         model: Where the cache's model lies now, if it was moved; it is needed for prompts not embedded before.
         device: "auto", or a torch device that computes.
         progress: Called with the name of each stage.
 
     Raises:
         CacheError: the cache is missing, incomplete or damaged.
-        SourceError: labels that do not fit; fewer than two classes; no readable image.
+        SourceError: labels that do not fit; fewer than two classes; no readable image; estimates that know nothing about
+            the labels; no label selected.
         PromptError, ModelError, UsageError: see their messages.
     """
     import torch
