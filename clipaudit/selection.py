@@ -53,7 +53,7 @@ def select(
         config: Estimates, selectors, thresholds; the paper's by default.
         prompts: Name of a shipped prompt set, a prompt file, "auto" (the shipped set that knows all classes, else plain
             templates) or "none" (plain templates).
-        labels: Other labels to audit: `FILE[:COLUMN]`, or one class name or index a sample. None takes the source's own.
+        labels: Other labels to audit: `FILE[:COLUMN]`, or one class name or index a sample; None takes the source's.
         names: Class names by class index, where labels, the source's own too, are indices.
         model: Where the cache's model lies now, if it was moved; it is needed for prompts not embedded before.
         device: "auto", or a torch device that computes.
@@ -61,8 +61,8 @@ def select(
 
     Raises:
         CacheError: the cache is missing, incomplete or damaged.
-        SourceError: labels that do not fit; fewer than two classes; no readable image; estimates that know nothing about
-            the labels; no label selected.
+        SourceError: labels that do not fit; fewer than two classes; no readable image; estimates that know nothing
+            about the labels; no label selected.
         PromptError, ModelError, UsageError: see their messages.
     """
     import torch
