@@ -108,16 +108,16 @@ def test_a_wrong_label_of_a_list_is_named(noisy_cache: Path, noisy_index: CleanI
         (b"zero", None, "labels must be a table"),
         ({"zero", "one"}, None, "labels must be a table"),
         (7, None, "labels must be a table"),
-        (["zero"], "zero", "names must be a list"),
-        (["zero"], ["zero", "zero"], "names must be a list"),
-        (["zero"], ["zero", 1], "names must be a list"),
-        (["zero"], [], "names must be a list"),
+        (["zero"], "zero", "there are no class names"),
+        (["zero"], ["zero", "zero"], "class 1: the class name 'zero' stands at 0 already"),
+        (["zero"], ["zero", 1], "class 1: the class name is no text"),
+        (["zero"], [], "there are no class names"),
     ],
 )
 def test_labels_and_names_of_other_kinds_are_refused(
     noisy_cache: Path, labels: Any, names: Sequence[str], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises((UsageError, SourceError), match=message):
         clipaudit.select(noisy_cache, labels=labels, names=names, device="cpu")
 
 
