@@ -189,9 +189,9 @@ def test_a_wide_value_is_read_once_however_often_it_comes(tmp_path: Path) -> Non
 
 
 def test_columns_are_found_without_case_and_blanks(tmp_path: Path) -> None:
-    columns = [" File_Name", "LABEL ", "Extra"]
+    columns = [" File Name", "LABEL ", "Extra"]
     assert pick_column(tmp_path, columns, None, ("label",), "label") == "LABEL "
-    assert pick_column(tmp_path, columns, "file_name", (), "path") == " File_Name"
+    assert pick_column(tmp_path, columns, "file_name", (), "path") == " File Name"
     assert pick_column(tmp_path, ["Label", "label"], "label", (), "label") == "label"
     with pytest.raises(SourceError, match="two columns"):
         pick_column(tmp_path, ["Label", "LABEL"], "label", (), "label")

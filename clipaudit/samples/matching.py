@@ -102,6 +102,8 @@ class Matcher:
 
     def _real(self, path: str) -> str:
         """The file that an absolute path leads to; folders are resolved once, not once a file."""
+        if "\0" in path:
+            return path
         folder, name = os.path.split(os.path.normpath(path))
         try:
             if folder not in self._real_folders:
@@ -109,7 +111,7 @@ class Matcher:
             place = Path(self._real_folders[folder], name)
             return os.path.realpath(place) if place.is_symlink() else str(place)
         except (OSError, ValueError):
-            return ""  # Too long, or with a NUL: certainly no file.
+            return path  # Too long: certainly no file.
 
     @cached_property
     def _tails(self) -> _Tails:

@@ -10,7 +10,7 @@ from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import require_file
 from clipaudit.samples.parquet_tables import ParquetTable, open_parquet
 from clipaudit.samples.text_tables import DelimitedTable, JsonTable
-from clipaudit.spelling import tidy
+from clipaudit.spelling import normalise
 
 __all__ = [
     "LABEL_COLUMNS",
@@ -35,7 +35,9 @@ PATH_COLUMNS = (
     "file_path",
     "image",
     "image_path",
+    "image_name",
     "img",
+    "img_path",
     "id",
 )
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "y", "labels")
@@ -100,7 +102,7 @@ def pick_column(
 ) -> str:
     """The column that plays `role` ("path", "label", ...): the wanted one, else the first of the usual names.
 
-    Names are compared without case and without blanks around them, where no column has just that name.
+    Names are compared without case, blanks, `_` and `-`, where no column has just that name.
 
     Raises:
         SourceError: there is no such column, or there are two; the message lists those there are.
@@ -122,8 +124,8 @@ def pick_column(
 
 
 def same_column(column: str, name: str) -> bool:
-    """Whether two column names differ at most in case, Unicode form and blanks around them."""
-    return tidy(column).casefold() == tidy(name).casefold()
+    """Whether two column names differ at most in case, Unicode form, blanks, `_` and `-`."""
+    return normalise(column) == normalise(name)
 
 
 def listed(columns: Sequence[str]) -> str:
