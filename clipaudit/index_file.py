@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipaudit.errors import IndexFileError, UsageError
+from clipaudit.errors import IndexFileError
 from clipaudit.files import require_file
+from clipaudit.table_limit import GIGABYTE, how_to_lift, table_limit
 
 REMEDY = "Use the file that clipaudit wrote, or make it again with: clipaudit select."
 # Forty million samples stay below this. A kilobyte of run lengths may stand for more.
-LIMIT = 8 << 30
-LIMIT_VARIABLE = "CLIPAUDIT_MAX_TABLE_GB"
+LIMIT = 8 * GIGABYTE
 _ROWS_AT_ONCE = 1 << 16
 
 
@@ -71,17 +70,9 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _refuse_above_limit(path: Path, needed: int) -> None:
-    limit = _limit()
+    limit = table_limit(path, LIMIT)
     if needed > limit:
         raise IndexFileError(
-            f"{path} needs {needed / (1 << 30):,.1f} GB of memory or more, over the limit of {limit / (1 << 30):g} GB."
-            f" To read it all the same, set the environment variable {LIMIT_VARIABLE} to more gigabytes."
+            f"{path} needs {needed / GIGABYTE:,.1f} GB of memory or more, over the limit of {limit / GIGABYTE:g} GB."
+            f" {how_to_lift(needed)}"
         )
-
-
-def _limit() -> int:
-    text = os.environ.get(LIMIT_VARIABLE)
-    try:
-        return int(float(text) * (1 << 30)) if text else LIMIT
-    except (ValueError, OverflowError):
-        raise UsageError(f"{LIMIT_VARIABLE}={text!r} is not a number of gigabytes.") from None

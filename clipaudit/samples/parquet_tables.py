@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipaudit.errors import SourceError, UsageError
+from clipaudit.errors import SourceError
 from clipaudit.files import require_file
+from clipaudit.table_limit import GIGABYTE, how_to_lift, table_limit
 
 # A kilobyte of run lengths may stand for gigabytes. Ten million rows with a path and a label stay below this.
-LIMIT = 1 << 30
-LIMIT_VARIABLE = "CLIPAUDIT_MAX_TABLE_GB"
+LIMIT = GIGABYTE
 _ROWS_AT_ONCE = 1 << 16
 _BYTES_AT_ONCE = 1 << 26
 # What a value costs at least once it is a Python object.
@@ -93,12 +92,12 @@ def _refuse_too_large(path: Path, parquet: Any, types: dict[str, Any]) -> int:
     wanted = [number for number in range(len(schema)) if schema.column(number).path in types]
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
     stored = sum(group.column(number).total_uncompressed_size for group in groups for number in wanted)
-    needed, limit = metadata.num_rows * width + stored, _limit()
+    needed, limit = metadata.num_rows * width + stored, table_limit(path, LIMIT)
     if needed > limit:
         raise SourceError(
-            f"{path} has {metadata.num_rows:,} rows that take {needed / (1 << 30):.1f} GB in the columns"
-            f" {', '.join(types)}, over the limit of {limit / (1 << 30):g} GB for a table. To read it all the same, set"
-            f" the environment variable {LIMIT_VARIABLE}={needed // (1 << 30) + 1}"
+            f"{path} has {metadata.num_rows:,} rows that take {needed / GIGABYTE:.1f} GB in the columns"
+            f" {', '.join(types)}, over the limit of {limit / GIGABYTE:g} GB for a table."
+            f" {how_to_lift(needed)}"
         )
     return width
 
@@ -108,16 +107,6 @@ def _fixed_width(kind: Any) -> int:
         return int(kind.bit_width) // 8
     except ValueError:
         return 0
-
-
-def _limit() -> int:
-    text = os.environ.get(LIMIT_VARIABLE)
-    if not text:
-        return LIMIT
-    try:
-        return int(float(text) * (1 << 30))
-    except (ValueError, OverflowError):
-        raise UsageError(f"{LIMIT_VARIABLE}={text!r} is not a number of gigabytes.") from None
 
 
 def _next(batches: Iterator[Any], path: Path, row: int) -> Any:
