@@ -1,12 +1,17 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: demo test lint docs bench
+.PHONY: demo test fuzz lint docs bench
 
 demo:
 	$(PYTHON) -m clipaudit demo
 
 test:
 	$(PYTHON) -m pytest -n 2
+
+fuzz:
+	rm -f build/fuzz.jsonl && mkdir -p build
+	CLIPAUDIT_FUZZ=2000 CLIPAUDIT_FUZZ_REPORT=$(CURDIR)/build/fuzz.jsonl $(PYTHON) -m pytest -n 2 $(wildcard tests/test_fuzz_*.py)
+	$(PYTHON) docs/reliability.py build/fuzz.jsonl
 
 lint:
 	$(PYTHON) -m ruff check .

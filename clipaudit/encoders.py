@@ -18,7 +18,7 @@ from PIL import Image
 from clipaudit.embeddings import Fingerprint
 from clipaudit.errors import ImageError, ModelError, PromptError, UsageError
 from clipaudit.images import Preprocessing, opened
-from clipaudit.model_trial import check_folder, check_processor, check_weights, model_faults, try_out
+from clipaudit.model_trial import check_model_folder, check_processor, check_weights, model_faults, try_out
 
 if TYPE_CHECKING:
     import torch
@@ -244,7 +244,7 @@ def load_encoder(options: EncoderOptions | None = None) -> Encoder:
         raise UsageError(f"unknown precision {options.precision!r}. Choose one of: {', '.join(PRECISIONS)}.")
     if options.batch_size is not None and not 1 <= options.batch_size <= MAX_BATCH:
         raise UsageError(f"the batch size must lie between 1 and {MAX_BATCH:,}, not {options.batch_size}.")
-    check_folder(options.model)
+    check_model_folder(options.model)
     # Missing torchvision, unexpected weights and the like concern the developer of a model, not the user of an audit.
     logging.getLogger("transformers").setLevel(logging.ERROR)
     from transformers import AutoModel, AutoProcessor

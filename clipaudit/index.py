@@ -148,7 +148,8 @@ class CleanIndex:
             UsageError, ClipAuditError: as `clipaudit.files.check_output`.
         """
         check_output(path, [*inputs, self.metadata["source"]])
-        check_images(path, self.table["id"].to_pylist(), self.metadata["root"])
+        ids = (sample_id for chunk in self.table["id"].chunks for sample_id in chunk.to_pylist())
+        check_images(path, ids, self.metadata["root"])
 
     def write(self, path: str | Path) -> None:
         """Write the index as Parquet; the file appears whole or not at all.

@@ -256,16 +256,19 @@ class LocalModel:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from clipaudit.encoders import choose_device
+        from clipaudit.model_trial import check_model_folder
 
         if not _is_folder(folder):
             raise ModelError(
                 f"{folder} is no folder of a language model. Name one, or a server's model with --endpoint URL."
             )
+        check_model_folder(str(folder))
         place: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         self._folder, self._device = folder, choose_device(device)
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **place)
-            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", **place)
+            # Pickled weights could run code.
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True, **place)
         except Exception as error:
             # transformers and safetensors raise types of their own when a folder is not right.
             first_line = (str(error).strip() or type(error).__name__).splitlines()[0]

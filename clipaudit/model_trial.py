@@ -45,7 +45,7 @@ def model_faults(model: str) -> Iterator[None]:
         ) from error
 
 
-def check_folder(model: str) -> None:
+def check_model_folder(model: str) -> None:
     """Let through a hub id, or a folder in which nothing would hang or never end when it is read.
 
     Raises:

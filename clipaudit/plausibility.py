@@ -9,19 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipaudit.spelling import alike, normalise
+from clipaudit.samples.layout import is_split
+from clipaudit.spelling import alike, looks_missing, normalise
 
 Labels = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 NAMES_SHOWN = 5
-# Words that name a part of a data set. A single one may be a class: "train" is one of CIFAR-100's.
-_SPLIT = re.compile(r"(train|training|trn|test|testing|tst|val|valid|validation|dev|eval|evaluation|holdout|unlabeled)")
+# Parts of a data set besides the splits that `is_split` knows.
 _PART = re.compile(r"(.* )?(fold|split|part|shard|batch|chunk|subset) ?\d+")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _FILE_NAME = re.compile(r".*(/|\\|\.(jpe?g|png|webp|gif|bmp|tiff?))", re.IGNORECASE)
-# What programs write where there is no value.
-_MISSING = {"", "?", ".", "n/a", "n.a.", "na", "<na>", "nan", "nat", "nil", "none", "null", "#n/a"}
 # Below this many classes, a class of one image each is a small data set, not a column of ids.
 ID_CLASSES = 20
 # Agreement beyond chance (Cohen's kappa) below which an estimate knows next to nothing about the labels. Nine labels of
@@ -69,7 +67,8 @@ def _numbers(counts: Mapping[str, int]) -> list[str]:
 
 
 def _splits(counts: Mapping[str, int]) -> list[str]:
-    splits = [name for name in counts if _SPLIT.fullmatch(normalise(name)) or _PART.fullmatch(normalise(name))]
+    splits = [name for name in counts if is_split(name) or _PART.fullmatch(normalise(name))]
+    # A single one may be a class: "train" is one of CIFAR-100's.
     if len(splits) < 2:
         return []
     return [
@@ -87,7 +86,7 @@ def _spellings(counts: Mapping[str, int]) -> list[str]:
 
 
 def _missing(counts: Mapping[str, int]) -> list[str]:
-    missing = [name for name in counts if name.strip().casefold() in _MISSING or not name.strip("-_* ")]
+    missing = [name for name in counts if looks_missing(name)]
     if not missing:
         return []
     return [

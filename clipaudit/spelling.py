@@ -29,7 +29,7 @@ def normalise(name: str) -> str:
 
 
 _LOOKS_MISSING = frozenset(
-    ("none", "null", "nil", "na", "n/a", "n.a.", "#n/a", "#na", "nan", "nat", "<na>", "?", "-", "--", ".", "missing")
+    ("none", "null", "nil", "na", "n/a", "n.a.", "#n/a", "#na", "nan", "nat", "<na>", "?", ".", "missing")
 )
 
 
@@ -38,7 +38,7 @@ def looks_missing(name: str) -> bool:
 
     It is for warnings. Tables refuse only what no one writes for a class: empty cells, `nan`, `NaT` and `<NA>`.
     """
-    return tidy(name).casefold() in _LOOKS_MISSING
+    return tidy(name).casefold() in _LOOKS_MISSING or not name.strip("-_* ")
 
 
 def line_fault(text: str) -> str | None:

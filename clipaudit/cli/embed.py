@@ -80,7 +80,7 @@ def embed(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Decoding threads.",
+            help="Decoding threads (1 to 256).",
             show_default="one a core; with the model on the CPU, one for eight",
             rich_help_panel="Work",
         ),

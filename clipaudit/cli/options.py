@@ -22,7 +22,9 @@ Names = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Threads that decode and read images.", show_default="one a core", rich_help_panel="Work"),
+    typer.Option(
+        help="Threads that decode and read images (1 to 256).", show_default="one a core", rich_help_panel="Work"
+    ),
 ]
 TrainPrecision = Annotated[
     str,

@@ -16,7 +16,7 @@ from clipaudit.errors import ModelError, UsageError
 from clipaudit.images import Preprocessing
 from clipaudit.mixfix.preact import PreActResNet18
 from clipaudit.mixfix.recipes import PREACT, TrainConfig
-from clipaudit.model_trial import check_folder, check_processor
+from clipaudit.model_trial import check_model_folder, check_processor
 
 TIMM = "timm:"
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -130,7 +130,7 @@ def _timm() -> Any:
 
 def _describe_hugging_face(config: TrainConfig, classes: int) -> Architecture:
     _quiet()
-    check_folder(config.model)
+    check_model_folder(config.model)
     from transformers import AutoConfig, AutoImageProcessor
 
     try:
