@@ -17,6 +17,8 @@ from clipaudit.files import check_folder
 from clipaudit.pipeline import EmbedProgress, Pipeline, Progress
 from clipaudit.plausibility import class_warnings
 from clipaudit.samples import ParquetSource, Source, SourceOptions, open_source
+from clipaudit.samples.base import NOT_OPENED
+from clipaudit.samples.paths import path_pattern
 from clipaudit.threads import thread_count
 
 CACHE_HOME = Path(".clipaudit")
@@ -218,12 +220,16 @@ def _refuse_total_failure(store: EmbeddingsCache, unreadable: Sequence[tuple[str
     if len(unreadable) < FAILED_SHARE * n_samples:
         return
     reason, count = Counter(reason for _, reason in unreadable).most_common(1)[0]
-    examples = [sample_id for sample_id, why in unreadable if why == reason][:EXAMPLES]
-    raise SourceError(
+    failed = [sample_id for sample_id, why in unreadable if why == reason]
+    sentences = [
         f"{len(unreadable):,} of {n_samples:,} images of {store.info.source} cannot be read, so there is nothing to"
-        f" audit. Reason of {count:,} of them: {reason}. For example: {', '.join(examples)}."
-        f" Every image and its reason are kept in {store.path}."
-    )
+        " audit",
+        f"Reason of {count:,} of them: {reason}",
+        f"For example: {', '.join(failed[:EXAMPLES])}",
+    ]
+    if reason.startswith(NOT_OPENED) and (pattern := path_pattern(failed, Path(store.info.root))):
+        sentences.append(pattern[0].upper() + pattern[1:])
+    raise SourceError(". ".join([*sentences, f"Every image and its reason are kept in {store.path}."]))
 
 
 def default_cache(location: Path, fingerprint: Fingerprint) -> Path:

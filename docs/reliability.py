@@ -1,4 +1,4 @@
-"""Write the campaigns' table of docs/reliability.md from what `make fuzz` counted: `python docs/reliability.py COUNTS`."""
+"""Put what `make fuzz` counted into the table of docs/reliability.md: `python docs/reliability.py COUNTS`."""
 
 from __future__ import annotations
 

@@ -31,10 +31,13 @@ class Row:
     reason: str | None = None
 
 
-def index_of(rows: Sequence[Row], root: Path, *, config: AuditConfig | None = None) -> clipaudit.CleanIndex:
+def index_of(
+    rows: Sequence[Row], root: Path, *, config: AuditConfig | None = None, names: Sequence[str] = ()
+) -> clipaudit.CleanIndex:
     """A clean index of these samples; a reason makes one unreadable. No class has a mixture."""
     config = config or AuditConfig()
-    names = sorted({name for row in rows for name in (row.label, row.zero_shot[0], row.induced[0])})
+    named = {name for row in rows for name in (row.label, row.zero_shot[0], row.induced[0])}
+    names = list(names) or sorted(named)
     read = [row for row in rows if row.reason is None]
     labels = np.array([names.index(row.label) for row in rows], np.int64)
     read_labels = np.array([names.index(row.label) for row in read], np.int64)

@@ -338,7 +338,7 @@ def test_the_command(noisy_index: clipaudit.CleanIndex, truth_file: Path, tmp_pa
     ("words", "code", "message"),
     [
         (("none.parquet",), 1, "does not exist"),
-        (("clean.parquet", "--truth", "none.csv"), 1, "'none.csv' does not exist"),
+        (("clean.parquet", "--truth", "none.csv"), 1, "none.csv does not exist"),
         (("clean.parquet", "--truth", "foreign.csv"), 1, "no class in common"),
         (("clean.parquet", "--top", "-1"), 2, "--top"),
         (("clean.parquet", "--theme", "pink"), 2, "--theme"),

@@ -141,9 +141,10 @@ def test_unreadable_samples_keep_their_row(tmp_path: Path) -> None:
 def test_no_readable_image_at_all(small_images: Path, tmp_path: Path) -> None:
     for file in small_images.rglob("*.png"):
         file.write_text("no image")
-    cache = clipaudit.embed(small_images, cache=tmp_path / "c", encoder=DIGITS).cache
+    with pytest.raises(SourceError, match=r"24 of 24 images of .* cannot be read"):
+        clipaudit.embed(small_images, cache=tmp_path / "c", encoder=DIGITS)
     with pytest.raises(SourceError, match=r"no image of .* could be read"):
-        clipaudit.select(cache, device="cpu")
+        clipaudit.select(tmp_path / "c", device="cpu")
 
 
 def test_prompts_are_found_cached_and_checked(noisy_cache: Path, tmp_path: Path) -> None:

@@ -593,17 +593,21 @@ def test_embed_says_what_it_decided(small_images: Path, tmp_path: Path) -> None:
 
 
 FAILED = {
-    "paths of another machine": ("path,label\n" + "".join(f"C:\\x\\{i}.png,cat\n" for i in range(20)), "No such file"),
+    "paths of another machine": (
+        "path,label\n" + "".join(f"C:\\x\\{i}.png,cat\n" for i in range(20)),
+        "on another machine?",
+    ),
     "folders": ("path,label\ncat,cat\ndog,dog\n", "a folder, not to a file"),
     "nearly all": ("path,label\ncat/1.png,cat\n" + "".join(f"{i}.png,dog\n" for i in range(19)), "No such file"),
     "no images": ("path,label\ntext.png,cat\nempty.png,dog\n", "text.png"),
+    "a folder too few": ("path,label\nwhole/1.png,cat\nwhole/2.png,dog\n", "may mean"),
 }
 
 
 @pytest.mark.parametrize("name", FAILED)
 def test_a_run_that_can_read_nearly_nothing_has_failed(tmp_path: Path, run_cli: Cli, name: str) -> None:
     table, reason = FAILED[name]
-    touch(tmp_path, "cat/1.png", "dog/1.png")
+    touch(tmp_path, "cat/1.png", "dog/1.png", "moved/whole/1.png")
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").write_text("")
     (tmp_path / "m.csv").write_text(table)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from report_helpers import Row, index_of
 
 import clipaudit
 from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
@@ -40,18 +41,16 @@ def content(run: Path) -> dict[str, bytes]:
 
 
 def make_index(ids: list[str], labels: np.ndarray, clean: np.ndarray, root: Path, column: str | None = None):
-    """An index as `select` makes it, as far as training reads it."""
-    table = pa.table(
-        {
-            "id": ids,
-            "label": pa.DictionaryArray.from_arrays(pa.array(labels.astype(np.int32)), pa.array(CLASS_NAMES)),
-            "is_clean": clean,
-            "status": ["ok"] * len(ids),
-            "reason": pa.nulls(len(ids), pa.string()),
-        }
-    )
-    metadata = {"class_names": list(CLASS_NAMES), "source": str(root), "root": str(root), "image_column": column}
-    return CleanIndex(table, metadata)
+    """An index as `select` makes it, with these verdicts."""
+    rows = []
+    for sample_id, label, is_clean in zip(ids, labels.tolist(), clean.tolist(), strict=True):
+        seen = (label, 0.9, 0.9) if is_clean else ((label + 1) % len(CLASS_NAMES), 0.9, 0.05)
+        estimate = (CLASS_NAMES[seen[0]], *seen[1:])
+        rows.append(Row(sample_id, CLASS_NAMES[label], estimate, estimate))
+    index = index_of(rows, root, names=CLASS_NAMES)
+    # Whatever a class would have kept as its last.
+    table = index.table.set_column(index.table.column_names.index("is_clean"), "is_clean", pa.array(clean))
+    return CleanIndex(table, {**index.metadata, "image_column": column})
 
 
 class Digits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from clipaudit.text import excerpt
@@ -12,6 +13,8 @@ from clipaudit.text import excerpt
 # A pattern is one where at least this share of the paths show it.
 _MOST = 0.9
 _FOREIGN = re.compile(r"[A-Za-z]:[\\/]|\\\\|~[\\/]|[A-Za-z][A-Za-z0-9+.-]+://")
+# Of a large folder, a file that was meant is not looked for in all of it.
+_ENTRIES_LOOKED_AT = 1000
 # The usual endings first: they are what was cut off most often.
 _ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".JPEG", ".PNG", ".webp")
 
@@ -88,14 +91,23 @@ def _common_folder(paths: Sequence[str]) -> str:
 
 
 def _meant(path: str, root: Path) -> Path | None:
-    """The existing file that a path obviously means: without folders in front, with an ending, in other case."""
+    """The existing file that a path may mean: without folders in front, with an ending, in a folder below `root`."""
     parts = [part for part in clean_path(path.strip("\"' \t")).split("/") if part not in ("", ".", "..")]
-    for start in range(len(parts)):
-        tail = "/".join(parts[start:])
-        for candidate in (tail, unicodedata.normalize("NFD", tail), *(tail + ending for ending in _ENDINGS)):
-            if candidate != path and _is_file(root / candidate):
-                return root / candidate
+    for folder in (root, *_folders(root)):
+        for start in range(len(parts)):
+            tail = "/".join(parts[start:])
+            for candidate in (tail, unicodedata.normalize("NFD", tail), *(tail + ending for ending in _ENDINGS)):
+                if (folder != root or candidate != path) and _is_file(folder / candidate):
+                    return folder / candidate
     return None
+
+
+def _folders(root: Path) -> list[Path]:
+    """The first folders directly below `root`."""
+    try:
+        return sorted(entry for entry in islice(root.iterdir(), _ENTRIES_LOOKED_AT) if entry.is_dir())
+    except OSError:
+        return []
 
 
 def _is_file(path: Path) -> bool:
