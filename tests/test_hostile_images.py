@@ -344,8 +344,8 @@ def test_the_kept_part_equals_the_whole_resized_and_cropped(
     part = np.asarray(preprocessing._resized_centre(image, size))
     assert part.shape == ordinary.shape == (crop, crop, 3)
     difference = np.abs(part.astype(int) - ordinary)
-    # With a filter that has an edge, a pixel on that edge may fall to either side.
-    assert resample in (Image.Resampling.NEAREST, Image.Resampling.BOX) or difference.max() <= 1
+    # With a filter that has an edge, a pixel on that edge may fall to either side. The others round twice, once a pass.
+    assert resample in (Image.Resampling.NEAREST, Image.Resampling.BOX) or difference.max() <= 2
 
 
 def test_a_strip_without_a_crop_is_refused() -> None:

@@ -605,22 +605,28 @@ FAILED = {
 
 
 @pytest.mark.parametrize("name", FAILED)
-def test_a_run_that_can_read_nearly_nothing_has_failed(tmp_path: Path, run_cli: Cli, name: str) -> None:
+def test_a_run_that_can_read_nearly_nothing_has_failed(tmp_path: Path, name: str) -> None:
     table, reason = FAILED[name]
     touch(tmp_path, "cat/1.png", "dog/1.png", "moved/whole/1.png")
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").write_text("")
     (tmp_path / "m.csv").write_text(table)
     for _ in range(2):
-        result = run_cli("embed", "m.csv", "--model", DIGITS.model, "--device", "cpu", "--cache", "c")
-        assert result.returncode == 1
-        assert "cannot be read" in result.stderr
-        assert reason in result.stderr
-        assert "Next:" not in result.stdout
-        assert "Traceback" not in result.stderr
+        with pytest.raises(SourceError, match=r"images of .* cannot be read") as failure:
+            clipaudit.embed(tmp_path / "m.csv", cache=tmp_path / "c", encoder=DIGITS)
+        assert reason in str(failure.value)
     embeddings = clipaudit.EmbeddingsCache.open(tmp_path / "c").read()
     assert embeddings.table.num_rows == table.count("\n") - 1
     assert all(embeddings.table.filter(~pa.array(embeddings.readable).to_numpy(False))["reason"].to_pylist())
+
+
+def test_a_run_that_has_failed_offers_no_next_step(tmp_path: Path, run_cli: Cli) -> None:
+    (tmp_path / "m.csv").write_text(FAILED["paths of another machine"][0])
+    result = run_cli("embed", "m.csv", "--model", DIGITS.model, "--device", "cpu", "--cache", "c")
+    assert result.returncode == 1
+    assert "on another machine?" in result.stderr
+    assert "Next:" not in result.stdout
+    assert "Traceback" not in result.stderr
 
 
 def change_while_embedding(monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
