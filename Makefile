@@ -1,4 +1,6 @@
 PYTHON ?= .venv/bin/python
+# Cases a campaign.
+FUZZ ?= 1000
 
 .PHONY: demo test fuzz lint docs bench
 
@@ -10,7 +12,7 @@ test:
 
 fuzz:
 	rm -f build/fuzz.jsonl && mkdir -p build
-	CLIPAUDIT_FUZZ=2000 CLIPAUDIT_FUZZ_REPORT=$(CURDIR)/build/fuzz.jsonl $(PYTHON) -m pytest -n 2 $(wildcard tests/test_fuzz_*.py)
+	CLIPAUDIT_FUZZ=$(FUZZ) CLIPAUDIT_FUZZ_REPORT=$(CURDIR)/build/fuzz.jsonl $(PYTHON) -m pytest -n 2 $(wildcard tests/test_fuzz_*.py)
 	$(PYTHON) docs/reliability.py build/fuzz.jsonl
 
 lint:

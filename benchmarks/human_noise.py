@@ -5,8 +5,8 @@
 Every contender gets the same embeddings, of the CLIP model MODEL (a folder or a hub id; by default the reference CLIP,
 which `benchmarks.train_reference_clip` makes), and the same labels: the four noisy columns of `cifar10/noise.parquet`,
 and symmetric and asymmetric noise made as `clipaudit corrupt` makes it. Each runs in a process of its own, so that its
-peak memory is its own; ours starts from the cache on disk, the peers from arrays in memory. Writes OUT.md (one table),
-OUT.json and OUT.svg.
+peak memory is its own; ours starts from the cache on disk, the peers from arrays in memory. Writes OUT.md (all results,
+the short tables before them), OUT.json and OUT.svg.
 """
 
 from __future__ import annotations
@@ -123,26 +123,34 @@ def measured(noise: str, contender: str, right: Flags, is_clean: Flags, scores: 
 
 def run_ours(name: str, cache: Path, data: Path) -> Iterator[Row]:
     """One configuration of clipaudit, from the cache to the index; for the paper's, all decisions upon its scores."""
-    from benchmarks.peers import validation_set
-
     names, true, columns = label_columns(data)
-    known = validation_set(len(true))
     config = clipaudit.AuditConfig(**CONFIGURATIONS.get(name, {}))
     # Not timed: it loads the libraries and embeds the prompts, which peers get ready made.
     clipaudit.select(cache, labels=[names[k] for k in true], prompts="cifar10", config=config)
     for noise, labels in columns.items():
         given = [names[k] for k in labels]
         index, cost = costed(partial(clipaudit.select, cache, labels=given, prompts="cifar10", config=config))
-        decisions = {name: {}} if name in CONFIGURATIONS else DECISIONS
-        if name == RECOMMENDED_NAME:
-            undecided = clipaudit.reselect(index, index.config.with_changes(threshold=clipaudit.AuditConfig.threshold))
-            scores = undecided.table["clean_score"].to_numpy()
-            threshold, _ = best_threshold(scores[known], (labels == true)[known])
-            decisions = {**decisions, f"{name}, threshold from 2,500 known labels": {"threshold": threshold}}
-        for contender, changes in decisions.items():
+        for contender, changes in decisions(name, index, labels == true).items():
             decided = clipaudit.reselect(index, index.config.with_changes(**changes))
             scores = decided.table["clean_score"].to_numpy()
             yield measured(noise, contender, labels == true, decided.is_clean, scores, cost)
+
+
+def decisions(name: str, index: clipaudit.CleanIndex, right: Flags) -> Mapping[str, Mapping[str, Any]]:
+    """What is decided upon the scores of one configuration: changes to it, by the contender's name."""
+    if name != RECOMMENDED_NAME:
+        return {name: {}} if name in CONFIGURATIONS else DECISIONS
+    from benchmarks.peers import validation_set
+
+    undecided = {"threshold": clipaudit.AuditConfig.threshold}
+    ranking = clipaudit.reselect(index, index.config.with_changes(**undecided)).table["clean_score"].to_numpy()
+    known = validation_set(len(right))
+    threshold, _ = best_threshold(ranking[known], right[known])
+    return {
+        name: {},
+        f"{name} --threshold 0.5": undecided,
+        f"{name}, threshold from 2,500 known labels": {"threshold": threshold},
+    }
 
 
 def run_peer(name: str, cache: Path, data: Path) -> Iterator[Row]:

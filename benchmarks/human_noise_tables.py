@@ -18,6 +18,7 @@ HEADER = (
 SHORT = (
     "clipaudit (the paper's default)",
     "clipaudit --preset recommended",
+    "clipaudit --preset recommended --threshold 0.5",
     "clipaudit --preset recommended, threshold from 2,500 known labels",
     "zero-shot disagreement",
     "cleanlab",

@@ -53,8 +53,11 @@ def checked_names(names: Iterable[object], place: str = "names, class", first: i
     Raises:
         SourceError: there are none; one of them is no text or no class name, or comes twice.
     """
-    # A text is a list, too, of its characters.
-    names = [] if isinstance(names, str | bytes) or not isinstance(names, Iterable) else list(names)
+    try:
+        # A text is a list, too, of its characters.
+        names = [] if isinstance(names, str | bytes) else list(names)
+    except TypeError:
+        names = []  # A number, or an array without dimensions, which says that it can be iterated and cannot.
     if not names:
         raise SourceError("there are no class names. Give a list of them, by class index.")
     places: dict[str, int] = {}
