@@ -6,7 +6,8 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,18 @@ def any_image(size: tuple[int, int] = (40, 30)) -> Image.Image:
     """A picture with some structure."""
     x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
     return Image.fromarray(np.stack([x, y, (x + y) / 2], axis=2).astype(np.uint8))
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """For a while nobody special, as root may read everything; skips where nobody else may read the checkout."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        if not os.access(MODEL / "config.json", os.R_OK, effective_ids=True):
+            pytest.skip(f"{MODEL} lies in a folder that only root may enter")
+        yield
+    finally:
+        os.seteuid(0)

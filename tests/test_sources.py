@@ -9,14 +9,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import DIGITS, write_class_folders
+from conftest import DIGITS, without_rights, write_class_folders
 from PIL import Image
 
 import clipaudit
@@ -503,19 +502,6 @@ def test_a_folder_that_is_no_utf8_is_named(tmp_path: Path, run_cli: Cli, place: 
     assert "not valid UTF-8" in result.stderr
     assert f"{source[:6] if source != '.' else 'cat'}\\" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-@contextmanager
-def without_rights() -> Iterator[None]:
-    """For a while nobody special, as root may read everything."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.fixture
