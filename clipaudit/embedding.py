@@ -96,7 +96,7 @@ def embed(
     Memory does not grow with the number of images, but for 8 bytes an image while a manifest is checked for duplicates.
 
     Args:
-        source: Folder of class folders, manifest, or Parquet files with images.
+        source: Folder of class folders, manifest, or Parquet files with images; a quoted pattern names several files.
         cache: The cache's folder; by default one below `.clipaudit/` named after source and model.
         encoder: Model, device, precision, batch size.
         options: Columns and class names of the source.

@@ -18,7 +18,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
@@ -183,10 +183,6 @@ class EmbeddingsCache:
         write_atomically(self.path / "cache.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
         for folder in (self.path, self.path / "parts", self.path / "text"):
             remove_stale(folder)
-
-    def with_plan(self, plan: list[tuple[str, int]]) -> EmbeddingsCache:
-        """The same cache with another plan."""
-        return EmbeddingsCache(self.path, replace(self.info, plan=plan))
 
     def part_name(self, samples: Sequence[Sample]) -> str:
         """The name of the part that holds these samples, embedded by this cache's model."""

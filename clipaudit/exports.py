@@ -10,14 +10,13 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
 from clipaudit.errors import UsageError
 from clipaudit.files import check_folder, check_output, write_atomically
 from clipaudit.index import CleanIndex
 from clipaudit.links import link_images
-from clipaudit.text import FORMULA
+from clipaudit.text import escape_formulas
 
 ENDINGS = (".csv", ".jsonl", ".txt", ".npy", "")
 
@@ -80,13 +79,12 @@ def check_export(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> 
 
 
 def _without_formulas(table: pa.Table) -> pa.Table:
-    """`escape_formula` for every text in a table: a class may be called `=HYPERLINK("http://...")`."""
+    """`escape_formulas` for every text in a table: a class may be called `=HYPERLINK("http://...")`."""
 
     def escaped(column: pa.ChunkedArray) -> pa.ChunkedArray:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        is_text = pa.types.is_string(column.type)
-        return pc.replace_substring_regex(column, rf"\A({FORMULA})", r"'\1") if is_text else column
+        return escape_formulas(column) if pa.types.is_string(column.type) else column
 
     return pa.table({name: escaped(table[name]) for name in table.column_names})
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import reprlib
+from typing import TYPE_CHECKING
 
-# What a spreadsheet takes for a formula, and what `escape_formula` has made of such a text.
-FORMULA = r"'*[=+\-@\t\r]"
-_FORMULA = re.compile(FORMULA)
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# What a spreadsheet takes for a formula, and what `escape_formulas` has made of such a text.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def printable(text: str) -> str:
@@ -31,14 +34,16 @@ def excerpt(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def escape_formula(text: str) -> str:
-    """The text with an apostrophe before it where a spreadsheet would take it for a formula (`=`, `+`, `-`, `@`, tab).
+def escape_formulas(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts with an apostrophe before those that a spreadsheet would take for a formula (`=`, `+`, `-`, `@`, tab).
 
     A text that looks escaped already gets one more apostrophe, so that `unescape_formula` gives every text back.
     """
-    return f"'{text}" if _FORMULA.match(text) else text
+    import pyarrow.compute as pc
+
+    return pc.replace_substring_regex(texts, rf"\A({_FORMULA.pattern})", r"'\1")
 
 
 def unescape_formula(text: str) -> str:
-    """The text that `escape_formula` was given; any other text as it is."""
+    """The text that `escape_formulas` was given; any other text as it is."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text, 1) else text

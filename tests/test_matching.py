@@ -19,7 +19,6 @@ from clipaudit.errors import SourceError
 from clipaudit.mixfix.data import training_set
 from clipaudit.review import apply_marks
 from clipaudit.samples import read_column
-from clipaudit.text import escape_formula
 from clipaudit.truth import TrueLabels, match_truth
 
 Rows = list[dict[str, object]]
@@ -217,8 +216,10 @@ def test_classes_that_the_audit_does_not_know_are_allowed_and_said_everywhere(
     matched = match_truth(noisy_index, truth)
     labels = noisy_index.table["label"].to_pylist()
     assert (matched.values == "zebra").sum() == labels.count("nine")
-    assert matched.notes[0].startswith("2 true class(es) that the audit does not know")
-    assert f"'zebra' ({labels.count('nine')})" in matched.notes[0]
+    missing, unknown = matched.notes
+    assert missing == f"{truth}, line {labels.index('one') + 2}: the label '?' looks like a missing one"
+    assert unknown.startswith("2 true class(es) that the audit does not know")
+    assert f"'zebra' ({labels.count('nine')})" in unknown
     (warning,) = matched.warnings
     assert warning.startswith(f"the true class '?' ({labels.count('one')} samples) looks like a missing label")
     evaluation = clipaudit.evaluate(noisy_index, str(truth))
@@ -227,7 +228,7 @@ def test_classes_that_the_audit_does_not_know_are_allowed_and_said_everywhere(
     data = training_set(noisy_index, config, images=None, truth=truth, has_test=True)
     assert data.truth is not None
     np.testing.assert_array_equal(data.truth == -1, [label in ("nine", "one") for label in labels])
-    assert data.notes()[:2] == [matched.notes[0], warning]
+    assert data.notes()[:3] == [missing, unknown, warning]
 
 
 def test_a_true_class_that_may_be_two_is_neither(noisy_index: CleanIndex) -> None:
@@ -275,9 +276,9 @@ def test_apostrophes_before_formulas_are_undone(noisy_index: CleanIndex, tmp_pat
     table = noisy_index.table.set_column(0, "id", ids)
     table = table.set_column(2, "label", pa.array(names[1:2] * len(ids)).dictionary_encode())
     index = CleanIndex(table, {**noisy_index.metadata, "class_names": names})
-    for guard in (escape_formula, str):
-        row = {"id": guard("-a.png"), "mark": "relabel", "label": guard("=1+1")}
+    for guard in ("'", ""):
+        row = {"id": f"{guard}-a.png", "mark": "relabel", "label": f"{guard}=1+1"}
         reviewed, _ = apply_marks(index, write(tmp_path / "m.csv", [row]))
         assert reviewed.table["label"][0].as_py() == "=1+1"
-        truth = match_truth(index, [guard("=1+1")] * len(index))
+        truth = match_truth(index, [f"{guard}=1+1"] * len(index))
         assert set(truth.values) == {"=1+1"}

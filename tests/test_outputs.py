@@ -24,7 +24,7 @@ from clipaudit import CleanIndex
 from clipaudit.demo import write_digits
 from clipaudit.errors import ClipAuditError, UsageError
 from clipaudit.links import file_names
-from clipaudit.text import escape_formula, printable
+from clipaudit.text import printable
 
 __all__ = ["small_disk"]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -170,14 +170,15 @@ def test_links_and_modes_are_kept_by_commands(index_file: Path, tmp_path: Path, 
 
 
 def test_formulas_are_escaped_and_come_back(noisy_index: CleanIndex, tmp_path: Path) -> None:
-    names = ["=HYPERLINK(1)", "'=x", "+1", "-1", "@a", "\tx", "plain", "'plain", "a=b", "\r=x", "''@y"]
+    names = ["=HYPERLINK(1)", "'=x", "+1", "-1", "@a", "\tx", "\r=x", "''@y", "plain", "'plain", "a=b"]
+    escaped = [f"'{name}" for name in names[:8]] + names[8:]
     index = relabelled(noisy_index, id=[f"{name}/1.png" for name in names], label=names)
     clipaudit.export(index, tmp_path / "e.csv")
     clipaudit.export(index, tmp_path / "raw.csv", raw=True)
     with (tmp_path / "e.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["label"] for row in rows] == list(map(escape_formula, names))
-    assert [row["id"] for row in rows] == [escape_formula(f"{name}/1.png") for name in names]
+    assert [row["label"] for row in rows] == escaped
+    assert [row["id"] for row in rows] == [f"{name}/1.png" for name in escaped]
     assert not [cell for row in rows for cell in row.values() if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
     with (tmp_path / "raw.csv").open(newline="") as file:
         assert [row["label"] for row in csv.DictReader(file)] == names
@@ -406,7 +407,7 @@ def test_names_that_are_not_utf8(index_file: Path, tmp_path: Path, run_cli: Cli)
         result = run_cli(*words)
         assert "Traceback" not in result.stderr, result.stderr
         assert result.returncode in (0, 1, 2)
-        assert (result.stdout + result.stderr).isascii() or "┃" in result.stdout
+        assert odd not in result.stdout + result.stderr
 
 
 # ---- What reaches the terminal.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
-from clipaudit.text import escape_formula, excerpt, unescape_formula
+from clipaudit.text import escape_formulas, excerpt, unescape_formula
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ from clipaudit.text import escape_formula, excerpt, unescape_formula
     ],
 )
 def test_formulas_are_escaped_and_come_back(text: str, escaped: str) -> None:
-    assert escape_formula(text) == escaped
+    assert escape_formulas(pa.chunked_array([[text]])).to_pylist() == [escaped]
     assert unescape_formula(escaped) == text
 
 

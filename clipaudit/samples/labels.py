@@ -14,7 +14,7 @@ from clipaudit.samples.matching import NONE, Match, Matcher, example_of
 from clipaudit.samples.paths import path_pattern
 from clipaudit.samples.tables import LABEL_COLUMNS, PATH_COLUMNS, Table, listed, open_table, pick_column, same_column
 from clipaudit.samples.values import MAX_TEXT, is_missing, text_of, whole
-from clipaudit.spelling import tidy
+from clipaudit.spelling import looks_missing, tidy
 from clipaudit.text import excerpt
 
 ROW_ORDER = "row order"
@@ -32,6 +32,7 @@ class LabelReader:
     def __init__(self, names: Sequence[str] | None = None) -> None:
         self._names, self._known = names, frozenset(names or ())
         self._read: dict[str, str] = {}
+        self._missing: dict[str, str] = {}
 
     def read(self, value: object, where: str) -> str:
         """The class name that a cell means.
@@ -47,7 +48,20 @@ class LabelReader:
             label = label_name(value, self._names, self._known, where)
         if isinstance(value, str):
             self._read[value] = label
+        if label not in self._missing and looks_missing(label):
+            self._missing[label] = where
         return label
+
+    def notes(self) -> list[str]:
+        """What may not be meant: several spellings of one class, and where a label that looks missing first stands."""
+        spellings: dict[str, list[str]] = {}
+        for spelling, label in self._read.items():
+            spellings.setdefault(label, []).append(ascii(spelling))
+        several = (found for found in spellings.values() if len(found) > 1)
+        return [
+            *(f"the labels {' and '.join(found)} are one class" for found in several),
+            *(f"{where}: the label {label!r} looks like a missing one" for label, where in self._missing.items()),
+        ]
 
 
 @dataclass(frozen=True)
@@ -110,17 +124,18 @@ def read_column(
     path, wanted = _split_spec(str(spec))
     table = open_table(path)
     remedy = f"Name it behind a colon: {path}:COLUMN."
-    rows = _read_rows(table, pick_column(path, table.columns, wanted, usual, "label", remedy), LabelReader(names))
+    reader = LabelReader(names)
+    rows = _read_rows(table, pick_column(path, table.columns, wanted, usual, "label", remedy), reader)
     matcher = Matcher(ids, root, path.resolve().parent)
     column, match = _best_match(rows, matcher, len(ids))
     said = f"column {rows.label_column!r} of {table.form}, matched by"
     if match is not None:
         matched_by = "id" if same_column(column, "id") else "path"
         values = _in_sample_order(rows, column, match, ids)
-        notes = (f"{path.name}: rows matched {match.note}",) if match.note else ()
-        return Column(values, rows.label_column, matched_by, f"{said} {matched_by} in column {column!r}", notes)
+        notes = [*reader.notes(), *([f"{path.name}: rows matched {match.note}"] if match.note else [])]
+        return Column(values, rows.label_column, matched_by, f"{said} {matched_by} in column {column!r}", tuple(notes))
     _refuse_row_order(rows, ids)
-    return Column(rows.labels, rows.label_column, ROW_ORDER, f"{said} {ROW_ORDER}")
+    return Column(rows.labels, rows.label_column, ROW_ORDER, f"{said} {ROW_ORDER}", tuple(reader.notes()))
 
 
 def _read_rows(table: Table, label_column: str, reader: LabelReader) -> _Rows:

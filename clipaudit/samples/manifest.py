@@ -36,15 +36,16 @@ class ManifestSource:
         self._path_column = pick_column(path, columns, options.path_column, PATH_COLUMNS, "path")
         others = [column for column in columns if column != self._path_column]
         self._label_column = pick_column(path, others, options.label_column, LABEL_COLUMNS, "label")
+        self._labels = LabelReader(options.names)
         self._n_respelled, self._respelled = 0, ("", "")
 
     def samples(self) -> Iterator[Sample]:
         """All rows in the manifest's order."""
-        self._n_respelled = 0
-        unique, labels, count = UniqueIds(), LabelReader(self.class_names), 0
+        self._n_respelled, self._labels = 0, LabelReader(self.class_names)
+        unique, count = UniqueIds(), 0
         for where, row in self._table.rows((self._path_column, self._label_column)):
             path = _path(row[self._path_column], where)
-            sample = self._sample(path, labels.read(row[self._label_column], where))
+            sample = self._sample(path, self._labels.read(row[self._label_column], where))
             unique.add(sample.id)
             count += 1
             yield sample
@@ -78,13 +79,14 @@ class ManifestSource:
         }
 
     def notes(self) -> list[str]:
-        """How many paths were found in another spelling than the manifest's."""
+        """Labels that may not be meant, and how many paths were found in another spelling than the manifest's."""
         if not self._n_respelled:
-            return []
+            return self._labels.notes()
         path, meant = self._respelled
         return [
+            *self._labels.notes(),
             f"{self._n_respelled:,} path(s) differ from their files in blanks, backslashes or Unicode form:"
-            f" {excerpt(path)} was read as {excerpt(meant)}"
+            f" {excerpt(path)} was read as {excerpt(meant)}",
         ]
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from clipaudit.errors import SourceError
-from clipaudit.samples.base import Sample, SourceOptions, label_name, modified
+from clipaudit.samples.base import Sample, SourceOptions, modified
 from clipaudit.samples.image_column import ImageColumn, bytes_columns, image_column
+from clipaudit.samples.labels import LabelReader
 from clipaudit.samples.tables import LABEL_COLUMNS, open_parquet, pick_column, table_rows
 from clipaudit.spelling import tidy
 
@@ -43,6 +44,7 @@ class ParquetSource:
         self._files = {file.name: self._open(file, files[0]) for file in files}
         self._say_which_names(options)
         self._given = options.names
+        self._readers: dict[str, LabelReader] = {}
         self.class_names: Sequence[str] | None = options.names or self._declared_names()
 
     def _open(self, path: Path, first: Path) -> _File:
@@ -89,14 +91,13 @@ class ParquetSource:
         """All rows, file by file."""
         found = False
         for name, file in self._files.items():
-            names = self._given or file.label_names
-            known = frozenset(names or ())
+            labels = self._readers[name] = LabelReader(self._given or file.label_names)
             try:
                 status = file.path.stat()
             except OSError as error:
                 raise SourceError(f"{file.path} cannot be opened: {error.strerror}.") from None
             for number, (where, row) in enumerate(table_rows(file.path, (self._label_column,))):
-                label = label_name(row[self._label_column], names, known, where)
+                label = labels.read(row[self._label_column], where)
                 found = True
                 yield Sample(f"{name}#{number}", label, status.st_size, modified(status))
         if not found:
@@ -119,8 +120,9 @@ class ParquetSource:
         }
 
     def notes(self) -> list[str]:
-        """Which other files were passed over."""
-        return list(self._notes)
+        """Which other files were passed over, and labels that may not be meant."""
+        of_labels = (note for reader in self._readers.values() for note in reader.notes())
+        return list(dict.fromkeys([*self._notes, *of_labels]))
 
 
 def _hub_class_names(path: Path, schema: Any, label_column: str) -> list[str] | None:
