@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from clipaudit.mixfix.preact import PreActResNet18
+from clipaudit.training.preact import PreActResNet18
 
 ISAS = ("AVX2", "AVX512_CORE", "ALL")
 LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}

@@ -57,7 +57,7 @@ def run_bare_model(model: str, count: int, batch: int, device: str) -> tuple[int
     """Encode one batch in memory again and again."""
     import torch
 
-    from clipaudit.encoders import EncoderOptions, load_encoder
+    from clipaudit.clip.encoders import EncoderOptions, load_encoder
 
     encoder = load_encoder(EncoderOptions(model, batch_size=batch, device=device))
     pixels = np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), dtype=np.uint8)

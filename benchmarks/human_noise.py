@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 
 import clipaudit
 from benchmarks.memory import peak_memory, reset_peak_memory
-from clipaudit.corruption import CIFAR10_MAP, asymmetric, symmetric
-from clipaudit.encoders import load_encoder
-from clipaudit.evaluation import best_threshold, metrics
-from clipaudit.prompts import class_prompts, find_prompts
+from clipaudit.calls.corrupt import CIFAR10_MAP, asymmetric, symmetric
+from clipaudit.calls.evaluate import best_threshold, metrics
+from clipaudit.clip.encoders import load_encoder
+from clipaudit.prompts.sets import class_prompts, find_prompts
 
 REPOSITORY = Path(__file__).parents[1]
 HUMAN = ("label_human_aggregate", "label_human_random1", "label_instance_0.2", "label_instance_0.4")

@@ -20,8 +20,8 @@ from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from clipaudit.calls.evaluate import best_threshold
 from clipaudit.estimates import ZeroShot
-from clipaudit.evaluation import best_threshold
 
 # Neighbours that are looked up once for all peers; each subsample then finds its own among them.
 CANDIDATES = 60

@@ -26,8 +26,8 @@ from PIL import Image
 
 import clipaudit
 from benchmarks.memory import peak_memory, reset_peak_memory
-from clipaudit.audit import EstimateScores, decide
-from clipaudit.index import CleanIndex, build_table
+from clipaudit.auditing.method import EstimateScores, decide
+from clipaudit.index.clean_index import CleanIndex, build_table
 from clipaudit.report.choice import choose
 from clipaudit.report.columns import read_columns
 from clipaudit.selectors.consistency import consistency

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import clipaudit
-from clipaudit.index import CleanIndex
+from clipaudit.index.clean_index import CleanIndex
 
 CONTENDERS = {
     "ce-all": {"method": "ce-all"},

@@ -33,11 +33,11 @@ from transformers import (
     CLIPVisionConfig,
 )
 
+from clipaudit.clip.encoders import EncoderOptions, load_encoder
 from clipaudit.demo import MODEL
 from clipaudit.demo.digits import CLASS_NAMES, PICTURE_SIZE, DigitsSplit, as_picture, load_split
-from clipaudit.encoders import EncoderOptions, load_encoder
 from clipaudit.estimates import ZeroShot
-from clipaudit.prompts import PromptSet, class_prompts, load_prompts
+from clipaudit.prompts.sets import PromptSet, class_prompts, load_prompts
 
 PROMPTS = Path(__file__).parents[1] / "prompts" / "digits.toml"
 PLAIN_TEMPLATES = ("a photo of {}", "a photo of the digit {}", "a handwritten {}")

@@ -27,7 +27,7 @@ from torch import nn
 import clipaudit
 from benchmarks.reference_networks import build_clip, build_teacher
 from benchmarks.reference_training import Pairs, half, train_clip, train_teacher
-from clipaudit.prompts import PromptSet, load_prompts
+from clipaudit.prompts.sets import PromptSet, load_prompts
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "reference_clip"

@@ -23,14 +23,14 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
-from clipaudit.encoders import choose_device
-from clipaudit.mixfix.augment import Augmentation
-from clipaudit.mixfix.engine import Engine
-from clipaudit.mixfix.methods import Batch, Subsets, method_of
-from clipaudit.mixfix.models import build, describe
-from clipaudit.mixfix.pixels import DevicePixels, DiskPixels
-from clipaudit.mixfix.recipes import recipe
-from clipaudit.mixfix.trainer import Trainer
+from clipaudit.clip.encoders import choose_device
+from clipaudit.training.augment import Augmentation
+from clipaudit.training.engine import Engine
+from clipaudit.training.methods import Batch, Subsets, method_of
+from clipaudit.training.models import build, describe
+from clipaudit.training.pixels import DevicePixels, DiskPixels
+from clipaudit.training.recipes import recipe
+from clipaudit.training.trainer import Trainer
 
 SIZE, CLASSES = 32, 10
 

@@ -14,70 +14,70 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipaudit.config import PRESETS, AuditConfig
-    from clipaudit.corruption import Corruption, corrupt
-    from clipaudit.embedding import EmbedSummary, embed
-    from clipaudit.embeddings import EmbeddingsCache
-    from clipaudit.encoders import EncoderOptions
+    from clipaudit.auditing.config import PRESETS, AuditConfig
+    from clipaudit.cache.embeddings import EmbeddingsCache
+    from clipaudit.calls.corrupt import Corruption, corrupt
+    from clipaudit.calls.embed import EmbedSummary, embed
+    from clipaudit.calls.evaluate import Evaluation, Metrics, evaluate
+    from clipaudit.calls.export import export
+    from clipaudit.calls.import_ import import_dataset
+    from clipaudit.calls.predict import predict
+    from clipaudit.calls.review import ReviewSummary, apply_marks
+    from clipaudit.calls.select import reselect, reviewed_threshold, select
+    from clipaudit.calls.train import TrainProgress, TrainSummary, train
+    from clipaudit.clip.encoders import EncoderOptions
+    from clipaudit.clip.pipeline import EmbedProgress
     from clipaudit.errors import ClipAuditError
-    from clipaudit.evaluation import Evaluation, Metrics, evaluate
-    from clipaudit.exports import export
-    from clipaudit.importers import import_dataset
-    from clipaudit.index import CleanIndex, read_index
-    from clipaudit.language_models import Endpoint, LocalModel
-    from clipaudit.mixfix.recipes import RECIPES, TrainConfig, recipe
-    from clipaudit.pipeline import EmbedProgress
-    from clipaudit.prediction import predict
-    from clipaudit.prompt_check import PromptReport, check_prompts
-    from clipaudit.prompt_generation import GenerationSummary, generate_prompts
-    from clipaudit.prompt_writing import new_prompts
+    from clipaudit.index.clean_index import CleanIndex, read_index
+    from clipaudit.prompts.check import PromptReport, check_prompts
+    from clipaudit.prompts.generation import GenerationSummary, generate_prompts
+    from clipaudit.prompts.language_models import Endpoint, LocalModel
+    from clipaudit.prompts.writing import new_prompts
     from clipaudit.report import ReportSummary, write_report
-    from clipaudit.review import ReviewSummary, apply_marks
     from clipaudit.samples import SourceOptions
-    from clipaudit.selection import reselect, reviewed_threshold, select
-    from clipaudit.training import TrainProgress, TrainSummary, train
+    from clipaudit.training.recipes import RECIPES, TrainConfig, recipe
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "import_dataset": "importers",
-    "Corruption": "corruption",
-    "corrupt": "corruption",
-    "check_prompts": "prompt_check",
-    "PromptReport": "prompt_check",
-    "new_prompts": "prompt_writing",
-    "generate_prompts": "prompt_generation",
-    "GenerationSummary": "prompt_generation",
-    "Endpoint": "language_models",
-    "LocalModel": "language_models",
-    "AuditConfig": "config",
-    "CleanIndex": "index",
+    "import_dataset": "calls.import_",
+    "Corruption": "calls.corrupt",
+    "corrupt": "calls.corrupt",
+    "check_prompts": "prompts.check",
+    "PromptReport": "prompts.check",
+    "new_prompts": "prompts.writing",
+    "generate_prompts": "prompts.generation",
+    "GenerationSummary": "prompts.generation",
+    "Endpoint": "prompts.language_models",
+    "LocalModel": "prompts.language_models",
+    "AuditConfig": "auditing.config",
+    "CleanIndex": "index.clean_index",
     "ClipAuditError": "errors",
-    "EmbedProgress": "pipeline",
-    "EmbedSummary": "embedding",
-    "EmbeddingsCache": "embeddings",
-    "EncoderOptions": "encoders",
-    "Evaluation": "evaluation",
-    "Metrics": "evaluation",
-    "PRESETS": "config",
-    "RECIPES": "mixfix.recipes",
+    "EmbedProgress": "clip.pipeline",
+    "EmbedSummary": "calls.embed",
+    "EmbeddingsCache": "cache.embeddings",
+    "EncoderOptions": "clip.encoders",
+    "Evaluation": "calls.evaluate",
+    "Metrics": "calls.evaluate",
+    "PRESETS": "auditing.config",
+    "RECIPES": "training.recipes",
     "ReportSummary": "report",
-    "ReviewSummary": "review",
+    "ReviewSummary": "calls.review",
     "SourceOptions": "samples",
-    "TrainConfig": "mixfix.recipes",
-    "TrainProgress": "training",
-    "TrainSummary": "training",
-    "apply_marks": "review",
-    "embed": "embedding",
-    "evaluate": "evaluation",
-    "export": "exports",
-    "predict": "prediction",
-    "read_index": "index",
-    "recipe": "mixfix.recipes",
-    "reselect": "selection",
-    "reviewed_threshold": "selection",
-    "select": "selection",
-    "train": "training",
+    "TrainConfig": "training.recipes",
+    "TrainProgress": "calls.train",
+    "TrainSummary": "calls.train",
+    "apply_marks": "calls.review",
+    "embed": "calls.embed",
+    "evaluate": "calls.evaluate",
+    "export": "calls.export",
+    "predict": "calls.predict",
+    "read_index": "index.clean_index",
+    "recipe": "training.recipes",
+    "reselect": "calls.select",
+    "reviewed_threshold": "calls.select",
+    "select": "calls.select",
+    "train": "calls.train",
     "write_report": "report",
 }
 

@@ -14,7 +14,7 @@ from conftest import any_image
 from typer.testing import CliRunner, Result
 
 from clipaudit.cli.prompts import prompts_app
-from clipaudit.language_models import Message
+from clipaudit.prompts.language_models import Message
 
 CLASSES = ("fluffy_dragon", "lynx", "red_fox", "sea_cow", "wolf")
 

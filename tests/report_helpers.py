@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 import clipaudit
-from clipaudit.audit import EstimateScores, Mixtures, decide
-from clipaudit.config import AuditConfig
-from clipaudit.index import build_table
-from clipaudit.selection import _plain
+from clipaudit.auditing.config import AuditConfig
+from clipaudit.auditing.method import EstimateScores, Mixtures, decide
+from clipaudit.calls.select import _plain
+from clipaudit.index.clean_index import build_table
 
 
 @dataclass(frozen=True)

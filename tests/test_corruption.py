@@ -16,9 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clipaudit
-from clipaudit.corruption import CIFAR10_MAP, CIFAR100_MAP, asymmetric, corrupt, instance_dependent, read_map, symmetric
+from clipaudit.calls.corrupt import (
+    CIFAR10_MAP,
+    CIFAR100_MAP,
+    asymmetric,
+    corrupt,
+    instance_dependent,
+    read_map,
+    symmetric,
+)
 from clipaudit.errors import UsageError
-from clipaudit.prompts import load_prompts, shipped_prompt_sets
+from clipaudit.prompts.sets import load_prompts, shipped_prompt_sets
 from clipaudit.samples import open_source
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 import clipaudit
 from clipaudit.cli.app import app
 from clipaudit.demo import MODEL
-from clipaudit.prompts import shipped_prompt_sets
+from clipaudit.prompts.sets import shipped_prompt_sets
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md"))]

@@ -21,13 +21,13 @@ from conftest import DIGITS, any_image, write_class_folders
 
 import clipaudit
 from clipaudit import EmbeddingsCache, EncoderOptions
-from clipaudit.encoders import Encoder, load_encoder
+from clipaudit.clip.encoders import Encoder, load_encoder
 from clipaudit.errors import CacheError, ModelError, PromptError, UsageError
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def read(cache: Path) -> clipaudit.embeddings.Embeddings:
+def read(cache: Path) -> clipaudit.cache.embeddings.Embeddings:
     return EmbeddingsCache.open(cache).read()
 
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from clipaudit import CleanIndex
+from clipaudit.calls.review import apply_marks
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.report.figure import write_figure
-from clipaudit.review import apply_marks
 
 Digits = tuple[Path, dict[str, str]]
 

@@ -14,7 +14,7 @@ from image_files import encoded, exif, jpeg_with_exif, odd_exif, png_chunk, png_
 from PIL import Image
 
 from clipaudit.errors import ImageError
-from clipaudit.images import Preprocessing, decode
+from clipaudit.images.decoding import Preprocessing, decode
 
 PREPROCESSING = Preprocessing(32, (32, 32), 3, 1 / 255, (0.5,) * 3, (0.5,) * 3)
 KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")

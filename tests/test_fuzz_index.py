@@ -21,11 +21,11 @@ from fuzzing import LostError, campaign, size
 
 import clipaudit
 from clipaudit import CleanIndex
-from clipaudit.cache_check import checksum
-from clipaudit.doubts import find_doubts
-from clipaudit.embeddings import EmbeddingsCache
+from clipaudit.cache.check import checksum
+from clipaudit.cache.embeddings import EmbeddingsCache
+from clipaudit.calls.doubts import find_doubts
+from clipaudit.calls.select import reviewed_threshold
 from clipaudit.report import write_report
-from clipaudit.selection import reviewed_threshold
 
 JUNK: list[Any] = [
     None,

@@ -19,9 +19,9 @@ from typer._click.exceptions import ClickException
 
 import clipaudit
 from clipaudit import AuditConfig, CleanIndex
+from clipaudit.calls.doubts import find_doubts
 from clipaudit.cli.app import app
 from clipaudit.demo.digits import CLASS_NAMES
-from clipaudit.doubts import find_doubts
 from clipaudit.errors import UsageError
 from clipaudit.ranges import Range
 

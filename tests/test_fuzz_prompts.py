@@ -13,10 +13,9 @@ from pathlib import Path
 from fuzzing import LostError, campaign, size
 from prompt_helpers import features_of
 
-from clipaudit.prompt_answers import parse_features
-from clipaudit.prompt_check import check_prompts
-from clipaudit.prompt_writing import with_features, with_labels, write_prompts
-from clipaudit.prompts import (
+from clipaudit.prompts.answers import parse_features
+from clipaudit.prompts.check import check_prompts
+from clipaudit.prompts.sets import (
     PromptClass,
     PromptSet,
     class_prompts,
@@ -25,6 +24,7 @@ from clipaudit.prompts import (
     read_prompt_text,
     shipped_prompt_sets,
 )
+from clipaudit.prompts.writing import with_features, with_labels, write_prompts
 from clipaudit.samples import read_names
 from clipaudit.spelling import tidy
 

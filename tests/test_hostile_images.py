@@ -34,11 +34,11 @@ from image_files import (
 from PIL import Image, ImageOps
 
 import clipaudit
-from clipaudit import images
-from clipaudit.encoders import EncoderOptions, load_encoder
+from clipaudit.clip.encoders import EncoderOptions, load_encoder
 from clipaudit.errors import ImageError, UsageError
-from clipaudit.image_bytes import exif_orientation
-from clipaudit.images import Preprocessing, decode, one_unreadable
+from clipaudit.images import decoding as images
+from clipaudit.images.decoding import Preprocessing, decode, one_unreadable
+from clipaudit.images.formats import exif_orientation
 
 PHOTO = sorted((Path(sklearn.datasets.__file__).parent / "images").glob("*.jpg"))[0].read_bytes()
 CLIP = Preprocessing(224, (224, 224), 3, 1 / 255, (0.5,) * 3, (0.5,) * 3)
@@ -227,7 +227,7 @@ def _peak(code: str) -> tuple[str, int]:
 import resource, sys, threading
 sys.path[:0] = {sys.path!r}
 from image_files import *
-from clipaudit.images import *
+from clipaudit.images.decoding import *
 from clipaudit.errors import ImageError
 CLIP = Preprocessing(224, (224, 224), 3, 1 / 255, (0.5,) * 3, (0.5,) * 3)
 def tried(data, preprocessing=CLIP):
@@ -425,11 +425,11 @@ def test_a_thumbnail_of_a_strip_is_drawn() -> None:
 def test_training_and_prediction_have_the_same_guard(tmp_path: Path) -> None:
     import torch
 
-    from clipaudit.mixfix.data import Samples
-    from clipaudit.mixfix.models import Architecture
-    from clipaudit.mixfix.pixels import load_pixels
-    from clipaudit.prediction import _decode
+    from clipaudit.calls.predict import _decode
     from clipaudit.samples import Sample
+    from clipaudit.training.data import Samples
+    from clipaudit.training.models import Architecture
+    from clipaudit.training.pixels import load_pixels
 
     def read(name: str) -> bytes:
         if name == "broken":

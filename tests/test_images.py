@@ -12,10 +12,10 @@ import sklearn.datasets
 from conftest import DIGITS, any_image
 from PIL import Image
 
-from clipaudit import images
-from clipaudit.encoders import Encoder, EncoderOptions, load_encoder
+from clipaudit.clip.encoders import Encoder, EncoderOptions, load_encoder
 from clipaudit.errors import ImageError
-from clipaudit.images import Preprocessing, decode
+from clipaudit.images import decoding as images
+from clipaudit.images.decoding import Preprocessing, decode
 
 PHOTOS = sorted((Path(sklearn.datasets.__file__).parent / "images").glob("*.jpg"))
 

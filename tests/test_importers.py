@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import any_image
 
+from clipaudit.calls.import_ import IMPORTERS, import_dataset
 from clipaudit.errors import SourceError, UsageError
-from clipaudit.images import decode
-from clipaudit.importers import IMPORTERS, import_dataset
+from clipaudit.images.decoding import decode
 from clipaudit.samples import FaultySample, open_source
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -171,7 +171,7 @@ def test_a_truth_that_begins_after_the_first_batch(tmp_path: Path, monkeypatch: 
         **dict.fromkeys(["clean_train_key_list.txt", "clean_val_key_list.txt"], ""),
         "clean_test_key_list.txt": "c.jpg\n",
     }
-    monkeypatch.setattr("clipaudit.importers.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("clipaudit.calls.import_.ROWS_AT_ONCE", 2)
     import_dataset("clothing1m", write(tmp_path / "c", files), tmp_path / "m.parquet")
     assert pq.read_table(tmp_path / "m.parquet")["label_true"].to_pylist() == [None, None, "Knitwear"]
 

@@ -15,11 +15,11 @@ import pytest
 
 import clipaudit
 from clipaudit import CleanIndex
+from clipaudit.calls.review import apply_marks
 from clipaudit.errors import SourceError
-from clipaudit.mixfix.data import training_set
-from clipaudit.review import apply_marks
+from clipaudit.index.truth import TrueLabels, match_truth
 from clipaudit.samples import read_column
-from clipaudit.truth import TrueLabels, match_truth
+from clipaudit.training.data import training_set
 
 Rows = list[dict[str, object]]
 N = 12

@@ -11,15 +11,15 @@ import torch
 from training_digits import TINY, Digits
 
 from clipaudit.demo.digits import as_picture, load_split
-from clipaudit.mixfix.augment import Augmentation
-from clipaudit.mixfix.data import Samples
-from clipaudit.mixfix.engine import Engine
-from clipaudit.mixfix.methods import Batch, Look, Subsets, method_of
-from clipaudit.mixfix.models import Architecture, build
-from clipaudit.mixfix.pixels import load_pixels
-from clipaudit.mixfix.preact import PreActResNet18
-from clipaudit.mixfix.sampling import draw
-from clipaudit.mixfix.trainer import Trainer
+from clipaudit.training.augment import Augmentation
+from clipaudit.training.data import Samples
+from clipaudit.training.engine import Engine
+from clipaudit.training.methods import Batch, Look, Subsets, method_of
+from clipaudit.training.models import Architecture, build
+from clipaudit.training.pixels import load_pixels
+from clipaudit.training.preact import PreActResNet18
+from clipaudit.training.sampling import draw
+from clipaudit.training.trainer import Trainer
 
 
 def test_classes_come_equally_often_whatever_their_size() -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from clipaudit.errors import UsageError
-from clipaudit.mixfix.recipes import RECIPES, TrainConfig, recipe
-from clipaudit.mixfix.rule import ABSORBED, DROPPED, RELABELLED, SELECTED, fix
+from clipaudit.training.recipes import RECIPES, TrainConfig, recipe
+from clipaudit.training.rule import ABSORBED, DROPPED, RELABELLED, SELECTED, fix
 
 N, K = 12, 4
 probabilities = arrays(np.float32, N, elements=st.floats(0, 1, width=32))

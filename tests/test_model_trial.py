@@ -18,10 +18,10 @@ import torch
 from conftest import DIGITS
 from safetensors.torch import load_file, save_file
 
+from clipaudit.clip.encoders import MAX_BATCH, Encoder, choose_device, load_encoder
+from clipaudit.clip.trial import check_processor
 from clipaudit.demo import MODEL
-from clipaudit.encoders import MAX_BATCH, Encoder, choose_device, load_encoder
 from clipaudit.errors import ModelError, UsageError
-from clipaudit.model_trial import check_processor
 
 REFERENCE = Path(__file__).parents[1] / "benchmarks" / "reference_clip"
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -142,7 +142,7 @@ def test_train_refuses_such_a_processor_and_a_pipe(tmp_path: Path) -> None:
     from transformers import ViTConfig, ViTImageProcessor
 
     from clipaudit import TrainConfig
-    from clipaudit.mixfix.models import describe
+    from clipaudit.training.models import describe
 
     ViTConfig(image_size=32).save_pretrained(tmp_path / "vit")
     ViTImageProcessor().save_pretrained(tmp_path / "vit")

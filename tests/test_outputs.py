@@ -23,7 +23,7 @@ import clipaudit
 from clipaudit import CleanIndex
 from clipaudit.demo import write_digits
 from clipaudit.errors import ClipAuditError, UsageError
-from clipaudit.links import file_names
+from clipaudit.index.links import file_names
 from clipaudit.text import printable
 
 __all__ = ["small_disk"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from clipaudit.plausibility import (
+from clipaudit.auditing.plausibility import (
     Labels,
     agreement,
     class_warnings,

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prompt_helpers import CLASSES, features_of, run, write_photos
 
-from clipaudit.encoders import load_encoder
+from clipaudit.clip.encoders import load_encoder
 from clipaudit.errors import ClipAuditError, PromptError, UsageError
-from clipaudit.prompt_check import TOKEN_LIMIT, check_prompts, estimate_tokens
-from clipaudit.prompt_writing import empty_file, new_prompts, with_features, with_labels, write_prompts
-from clipaudit.prompts import load_prompts, parse_prompts, shipped_prompt_sets
+from clipaudit.prompts.check import TOKEN_LIMIT, check_prompts, estimate_tokens
+from clipaudit.prompts.sets import load_prompts, parse_prompts, shipped_prompt_sets
+from clipaudit.prompts.writing import empty_file, new_prompts, with_features, with_labels, write_prompts
 from clipaudit.spelling import line_fault, normalise, tidy
 
 

@@ -15,11 +15,11 @@ import pytest
 from prompt_helpers import Reply, Server, asked_class, features_of, run, write_photos
 
 from clipaudit.errors import ClipAuditError, ModelError, PromptError, UsageError
-from clipaudit.language_models import Endpoint, LocalModel, Message, NoAnswerError
-from clipaudit.prompt_answers import parse_features
-from clipaudit.prompt_check import check_prompts
-from clipaudit.prompt_generation import ATTEMPTS, GenerationSummary, first_instruction, generate_prompts
-from clipaudit.prompts import PromptClass, PromptSet, load_prompts
+from clipaudit.prompts.answers import parse_features
+from clipaudit.prompts.check import check_prompts
+from clipaudit.prompts.generation import ATTEMPTS, GenerationSummary, first_instruction, generate_prompts
+from clipaudit.prompts.language_models import Endpoint, LocalModel, Message, NoAnswerError
+from clipaudit.prompts.sets import PromptClass, PromptSet, load_prompts
 
 KEY = "sk-very-secret"
 
@@ -463,7 +463,7 @@ def tiny_language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_local_model_that_talks_nonsense(
     photos: Path, tmp_path: Path, tiny_language_model: Path, chat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipaudit.language_models.MAX_NEW_TOKENS", 20)
+    monkeypatch.setattr("clipaudit.prompts.language_models.MAX_NEW_TOKENS", 20)
     model = LocalModel(tiny_language_model, device="cpu")
     if chat:
         model._tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"

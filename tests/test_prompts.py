@@ -13,9 +13,8 @@ from prompt_helpers import run
 
 from clipaudit.demo.digits import CLASS_NAMES
 from clipaudit.errors import PromptError, UsageError
-from clipaudit.prompt_check import check_prompts
-from clipaudit.prompt_writing import empty_file, with_features, with_labels, write_prompts
-from clipaudit.prompts import (
+from clipaudit.prompts.check import check_prompts
+from clipaudit.prompts.sets import (
     PromptClass,
     PromptSet,
     class_prompts,
@@ -24,6 +23,7 @@ from clipaudit.prompts import (
     parse_prompts,
     shipped_prompt_sets,
 )
+from clipaudit.prompts.writing import empty_file, with_features, with_labels, write_prompts
 
 TEMPLATE = "A photo of {name}, which {feature}."
 

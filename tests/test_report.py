@@ -19,12 +19,12 @@ from PIL import Image, ImageCms
 from report_helpers import Page, Row, index_of
 
 import clipaudit
-from clipaudit.config import AuditConfig
+from clipaudit.auditing.config import AuditConfig
+from clipaudit.calls.review import apply_marks
 from clipaudit.report.charts import Mixture, histogram
 from clipaudit.report.columns import read_columns
 from clipaudit.report.thumbnails import thumbnails
 from clipaudit.report.wording import reasons
-from clipaudit.review import apply_marks
 from clipaudit.text import printable
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -16,7 +16,7 @@ from conftest import any_image
 from report_helpers import Row, index_of
 
 import clipaudit
-from clipaudit.review import apply_marks
+from clipaudit.calls.review import apply_marks
 from clipaudit.text import printable
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install 'clipaudit[browser]'")

@@ -16,9 +16,9 @@ from conftest import DIGITS, write_class_folders
 
 import clipaudit
 from clipaudit import AuditConfig, CleanIndex
+from clipaudit.calls.review import apply_marks
 from clipaudit.errors import ClipAuditError, SourceError, UsageError
-from clipaudit.mixfix.data import fingerprint, training_set
-from clipaudit.review import apply_marks
+from clipaudit.training.data import fingerprint, training_set
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 Digits = tuple[Path, dict[str, str]]

@@ -14,7 +14,7 @@ from conftest import any_image, write_class_folders
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipaudit.embeddings import MAX_PART, MIN_PART, split_into_parts
+from clipaudit.cache.embeddings import MAX_PART, MIN_PART, split_into_parts
 from clipaudit.errors import ClipAuditError, ImageError, SourceError, UsageError
 from clipaudit.samples import FaultySample, Sample, SourceOptions, open_source, read_column, read_names
 

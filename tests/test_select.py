@@ -17,7 +17,7 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 import clipaudit
 from clipaudit import AuditConfig, CleanIndex
-from clipaudit.embeddings import EmbeddingsCache
+from clipaudit.cache.embeddings import EmbeddingsCache
 from clipaudit.errors import CacheError, ClipAuditError, IndexFileError, PromptError, SourceError, UsageError
 
 Digits = tuple[Path, dict[str, str]]

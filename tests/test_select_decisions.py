@@ -17,13 +17,13 @@ from conftest import DIGITS
 
 import clipaudit
 from clipaudit import AuditConfig, CleanIndex
-from clipaudit.audit import decide, score
-from clipaudit.config import PRESETS
+from clipaudit.auditing.config import PRESETS
+from clipaudit.auditing.method import decide, score
+from clipaudit.cache.embeddings import EmbeddingsCache
+from clipaudit.calls.evaluate import deciding_column
+from clipaudit.calls.review import apply_marks
 from clipaudit.demo.digits import CLASS_NAMES
-from clipaudit.embeddings import EmbeddingsCache
 from clipaudit.errors import SourceError, UsageError
-from clipaudit.evaluation import deciding_column
-from clipaudit.review import apply_marks
 
 Digits = tuple[Path, dict[str, str]]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -227,7 +227,7 @@ def test_evaluation_and_report_judge_the_posterior_that_decided(noisy_cache: Pat
     assert deciding_column("induced_loss", index.config) == "induced_posterior_raw"
     assert deciding_column("induced_consistency", index.config) == "induced_consistency"
     right = np.array(index.table["label"].to_pylist()) == truth
-    expected = clipaudit.evaluation.metrics(
+    expected = clipaudit.calls.evaluate.metrics(
         right,
         index.table["induced_loss_clean"].to_numpy(zero_copy_only=False),
         index.table["induced_posterior_raw"].to_numpy(),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.neighbors import NearestNeighbors
 
-from clipaudit.audit import EstimateScores, decide, score
-from clipaudit.config import PRESETS, AuditConfig, preset
+from clipaudit.auditing.config import PRESETS, AuditConfig, preset
+from clipaudit.auditing.method import EstimateScores, decide, score
 from clipaudit.errors import UsageError
 from clipaudit.estimates import Joint, Neighbours, ZeroShot, estimate, fit_folded_logistic
 from clipaudit.estimates.induced import stratified_folds

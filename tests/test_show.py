@@ -17,10 +17,10 @@ from PIL import Image
 
 import clipaudit
 from clipaudit import CleanIndex
+from clipaudit.calls.doubts import find_doubts
+from clipaudit.calls.review import apply_marks
 from clipaudit.cli.pictures import EDGE, half_blocks
-from clipaudit.doubts import find_doubts
 from clipaudit.errors import UsageError
-from clipaudit.review import apply_marks
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 HALF_BLOCK = "▀"

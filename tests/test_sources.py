@@ -647,14 +647,14 @@ def test_a_run_that_has_failed_offers_no_next_step(tmp_path: Path, run_cli: Cli)
 
 def change_while_embedding(monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
     """Call `change` after every plan, as if somebody wrote into the source."""
-    planned = clipaudit.embedding._planned
+    planned = clipaudit.calls.embed._planned
 
     def then_change(*arguments: object) -> object:
         result = planned(*arguments)  # type: ignore[arg-type]
         change()
         return result
 
-    monkeypatch.setattr("clipaudit.embedding._planned", then_change)
+    monkeypatch.setattr("clipaudit.calls.embed._planned", then_change)
 
 
 def test_a_source_that_changes_meanwhile_is_planned_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ from sklearn.metrics import f1_score
 
 import clipaudit
 from clipaudit import CleanIndex
+from clipaudit.calls.evaluate import best_threshold
+from clipaudit.calls.review import apply_marks
 from clipaudit.errors import UsageError
-from clipaudit.evaluation import best_threshold
-from clipaudit.review import apply_marks
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 Digits = tuple[Path, dict[str, str]]

@@ -24,8 +24,8 @@ from training_digits import TINY, Digits, content, make_index, train, write_digi
 import clipaudit
 from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
 from clipaudit.errors import ClipAuditError, RunError, SourceError, UsageError
-from clipaudit.mixfix.models import build, describe
-from clipaudit.mixfix.recipes import TrainConfig
+from clipaudit.training.models import build, describe
+from clipaudit.training.recipes import TrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_the_test_set_chooses_nothing(digits: Digits, tmp_path: Path) -> None:
 
 
 def test_streamed_images_train_as_those_on_the_device(digits: Digits, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("clipaudit.mixfix.trainer.BLOCK_BYTES", 30_000)
+    monkeypatch.setattr("clipaudit.training.trainer.BLOCK_BYTES", 30_000)
     config = replace(TINY, epochs=2)
     runs = [train(digits, tmp_path / place, config, pixels=place, workers=2) for place in ("device", "disk")]
     assert content(runs[0].folder) == content(runs[1].folder)

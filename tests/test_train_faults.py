@@ -20,15 +20,15 @@ from training_digits import TINY, Digits, content, train
 import clipaudit
 from clipaudit.errors import ClipAuditError, RunError, SourceError, UsageError
 from clipaudit.files import temporary
-from clipaudit.mixfix.checkpoints import load_state
-from clipaudit.mixfix.pixels import load_pixels
-from clipaudit.mixfix.recipes import RANGES, recipe
+from clipaudit.training.checkpoints import load_state
+from clipaudit.training.pixels import load_pixels
+from clipaudit.training.recipes import RANGES, recipe
 
 SHORT = replace(TINY, epochs=3, milestones=(2,))
 # Trains in a child for each kill: it is forked before torch has started a thread, and starts at once.
 KILLED = """
 import os, pickle, random, sys, threading, time
-import clipaudit, clipaudit.files, clipaudit.training
+import clipaudit, clipaudit.files, clipaudit.calls.train
 with open(sys.argv[1], "rb") as file:
     call, kills = pickle.load(file)
 
@@ -213,7 +213,7 @@ def test_a_changed_run_json_is_refused(digits: Digits, run: Path, change: dict[s
 )
 def test_facts_out_of_range_are_refused_before_memory_is_taken(run: Path, change: tuple[str, str, object]) -> None:
     """As if clipaudit itself had written them, checksum included."""
-    from clipaudit.mixfix.run_check import digest_of
+    from clipaudit.training.run_check import digest_of
 
     facts = json.loads((run / "run.json").read_text())
     del facts["digest"]
@@ -225,7 +225,7 @@ def test_facts_out_of_range_are_refused_before_memory_is_taken(run: Path, change
 
 @pytest.mark.parametrize("mistake", ["shorter", "best", "gap", "missing", "accuracy"])
 def test_a_history_that_does_not_fit_is_refused(mistake: str) -> None:
-    from clipaudit.mixfix.run_check import check_history
+    from clipaudit.training.run_check import check_history
 
     rows = [
         {"epoch": n, "learning_rate": 0.1, "loss": 1.0, "n_samples": 9, "val_accuracy": 0.5, "test_accuracy": None}
@@ -318,7 +318,7 @@ class _Filling:
 
 
 def _preprocessing(size: int):
-    from clipaudit.mixfix.models import Architecture
+    from clipaudit.training.models import Architecture
 
     return Architecture("preact-resnet18", 4, 10, size, (0.5,) * 3, (0.5,) * 3).preprocessing
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clipaudit.audit import score
-from clipaudit.config import AuditConfig
+from clipaudit.auditing.config import AuditConfig
+from clipaudit.auditing.method import score
 from clipaudit.estimates import Transition, estimate, fit_transition
 
 NOISE = torch.tensor([[0.9, 0.05, 0.05], [0.5, 0.5, 0.0], [0.1, 0.2, 0.7]])

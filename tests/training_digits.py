@@ -11,8 +11,8 @@ from report_helpers import Row, index_of
 
 import clipaudit
 from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
-from clipaudit.index import CleanIndex
-from clipaudit.mixfix.recipes import TrainConfig
+from clipaudit.index.clean_index import CleanIndex
+from clipaudit.training.recipes import TrainConfig
 
 # A network and an epoch that a processor core is done with in a fraction of a second.
 TINY = clipaudit.recipe("cifar", width=4, image_size=16, epochs=4, batch_size=16, flip=False, crop_padding=1)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from clipaudit.index import CleanIndex
-    from clipaudit.review import ReviewSummary
+    from clipaudit.calls.review import ReviewSummary
+    from clipaudit.index.clean_index import CleanIndex
 
 
 def apply(
@@ -28,9 +28,9 @@ def apply(
 
     A human's word beats every selector. What was there before stays in the columns reviewed and label_given.
     """
+    from clipaudit.calls.review import apply_marks
     from clipaudit.files import check_output
-    from clipaudit.index import read_index
-    from clipaudit.review import apply_marks
+    from clipaudit.index.clean_index import read_index
 
     check_output(out, [index, marks])
     reviewed, summary = apply_marks(read_index(index), marks)

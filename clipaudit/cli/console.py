@@ -18,10 +18,10 @@ from rich.table import Column, Table
 from clipaudit.text import printable
 
 if TYPE_CHECKING:
-    from clipaudit.embedding import EmbedSummary
-    from clipaudit.evaluation import Evaluation, Metrics
-    from clipaudit.index import CleanIndex
-    from clipaudit.pipeline import EmbedProgress
+    from clipaudit.calls.embed import EmbedSummary
+    from clipaudit.calls.evaluate import Evaluation, Metrics
+    from clipaudit.clip.pipeline import EmbedProgress
+    from clipaudit.index.clean_index import CleanIndex
 
 SECONDS_BETWEEN_LINES = 10
 ROWS_SHOWN = 5
@@ -124,7 +124,7 @@ def show_embed_summary(summary: EmbedSummary) -> None:
 
 def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
     """What `select` decided and found."""
-    from clipaudit.doubts import find_doubts
+    from clipaudit.calls.doubts import find_doubts
 
     doubts = find_doubts(index, top=0)
     overview = doubts.overview

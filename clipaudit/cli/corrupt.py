@@ -45,9 +45,9 @@ def corrupt(
 
     Writes a manifest with label and label_true, to audit and to evaluate with.
     """
+    from clipaudit.calls.corrupt import corrupt as run
+    from clipaudit.calls.corrupt import read_map
     from clipaudit.cli.console import print_line, safe
-    from clipaudit.corruption import corrupt as run
-    from clipaudit.corruption import read_map
     from clipaudit.files import check_output
     from clipaudit.samples import SourceOptions, read_names
 

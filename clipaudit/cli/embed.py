@@ -90,9 +90,9 @@ def embed(
 
     Given again, it goes on where it was interrupted, and notices changed, added and removed files.
     """
+    from clipaudit.calls.embed import embed as run
     from clipaudit.cli.console import EmbedDisplay, show_embed_summary
-    from clipaudit.embedding import embed as run
-    from clipaudit.encoders import EncoderOptions
+    from clipaudit.clip.encoders import EncoderOptions
     from clipaudit.samples import SourceOptions, read_names
 
     encoder = EncoderOptions(model, revision, device, precision, batch_size, exact)

@@ -27,10 +27,10 @@ def evaluate(
     """Hold an audit against the truth: clipaudit evaluate clean.parquet --truth truth.csv"""
     import json as json_module
 
+    from clipaudit.calls.evaluate import evaluate as run
     from clipaudit.cli.console import show_evaluation
-    from clipaudit.evaluation import evaluate as run
     from clipaudit.files import check_output, write_atomically
-    from clipaudit.index import read_index
+    from clipaudit.index.clean_index import read_index
     from clipaudit.samples import read_names
 
     if json and json != Path("-"):

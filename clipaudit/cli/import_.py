@@ -30,8 +30,8 @@ def import_(
     ] = None,
 ) -> None:
     """Make a source of a downloaded data set: clipaudit import animal10n ANIMAL-10N --split train --out a.parquet"""
+    from clipaudit.calls.import_ import import_dataset
     from clipaudit.cli.console import print_line, safe
-    from clipaudit.importers import import_dataset
 
     counts = import_dataset(name, path, out, split=split, classes=classes)
     for part, count in counts.items():

@@ -39,7 +39,7 @@ def can_draw(console: Console) -> bool:
 def picture(reader: ImageReader, sample_id: str) -> Text:
     """The image of a sample, or why it cannot be shown."""
     from clipaudit.errors import ImageError
-    from clipaudit.images import one_unreadable, opened
+    from clipaudit.images.decoding import one_unreadable, opened
 
     try:
         with one_unreadable("cannot be read"), opened(reader.read(sample_id), target=EDGE) as image:

@@ -26,9 +26,9 @@ def predict(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    from clipaudit.calls.predict import predict as apply
     from clipaudit.cli.console import print_line, safe, stages
     from clipaudit.files import check_images, check_output, write_atomically
-    from clipaudit.prediction import predict as apply
     from clipaudit.samples import SourceOptions, read_names
 
     check_output(out, [source, names])

@@ -13,9 +13,9 @@ from clipaudit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clipaudit.language_models import LanguageModel, Message
-    from clipaudit.prompt_check import PromptReport
-    from clipaudit.prompt_generation import GenerationProgress, GenerationSummary
+    from clipaudit.prompts.check import PromptReport
+    from clipaudit.prompts.generation import GenerationProgress, GenerationSummary
+    from clipaudit.prompts.language_models import LanguageModel, Message
     from clipaudit.samples import SourceOptions
 
 prompts_app = typer.Typer(no_args_is_help=True, help="See, check and write what the classes look like, in words.")
@@ -39,7 +39,7 @@ def list_sets() -> None:
     from rich.table import Table
 
     from clipaudit.cli.console import out, print_table, safe
-    from clipaudit.prompts import load_prompts, shipped_prompt_sets
+    from clipaudit.prompts.sets import load_prompts, shipped_prompt_sets
 
     table = Table("name", "classes", "features a class", "description")
     for name, file in shipped_prompt_sets().items():
@@ -63,7 +63,7 @@ def show(
 ) -> None:
     """Show the classes of a prompt set: clipaudit prompts show cifar10"""
     from clipaudit.cli.console import print_line, safe
-    from clipaudit.prompts import load_prompts, prompt_file
+    from clipaudit.prompts.sets import load_prompts, prompt_file
 
     held = load_prompts(prompt_file(name))
     print_line(f"[bold]{safe(held.name)}[/bold]: {safe(held.description)}")
@@ -103,10 +103,10 @@ def check(
 
     Exit code 1 where something has to be put right; warnings alone give 0.
     """
-    from clipaudit.encoders import EncoderOptions, load_encoder
-    from clipaudit.prompt_check import check_prompts
-    from clipaudit.prompt_writing import source_classes
-    from clipaudit.prompts import shipped_prompt_sets
+    from clipaudit.clip.encoders import EncoderOptions, load_encoder
+    from clipaudit.prompts.check import check_prompts
+    from clipaudit.prompts.sets import shipped_prompt_sets
+    from clipaudit.prompts.writing import source_classes
 
     if labels is None:
         given = {"--names": names, "--label-column": label_column, "--path-column": path_column}
@@ -132,7 +132,7 @@ def new(
 ) -> None:
     """Write a prompt file to fill in, with every class of a source: clipaudit prompts new photos/ --out photos.toml"""
     from clipaudit.cli.console import print_line, safe
-    from clipaudit.prompt_writing import new_prompts
+    from clipaudit.prompts.writing import new_prompts
 
     written = new_prompts(source, out, _source_options(names, label_column, path_column))
     print_line(f"{len(written.classes):,} classes in {safe(out)}. Give each its features, then:")
@@ -186,8 +186,8 @@ def generate(
     """
     from clipaudit.cli.console import print_line, safe
     from clipaudit.files import check_output
-    from clipaudit.language_models import Endpoint, LocalModel
-    from clipaudit.prompt_generation import first_instruction, generate_prompts
+    from clipaudit.prompts.generation import first_instruction, generate_prompts
+    from clipaudit.prompts.language_models import Endpoint, LocalModel
 
     source_options = _source_options(names, label_column, path_column)
     if show_instruction:

@@ -48,7 +48,7 @@ def report(
     """Show an audit as one HTML file with pictures, to look at, mail and mark: clipaudit report clean.parquet"""
     from clipaudit.cli.console import print_line, safe, stages
     from clipaudit.files import check_output
-    from clipaudit.index import read_index
+    from clipaudit.index.clean_index import read_index
 
     page = out or (None if figure else index.with_name("report.html"))
     if page:

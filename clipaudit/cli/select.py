@@ -211,14 +211,14 @@ def select(
 
     Writes the clean index: one row a sample with its flags, all scores and a suggested label.
     """
+    from clipaudit.auditing.config import AuditConfig
+    from clipaudit.auditing.config import preset as named
+    from clipaudit.calls.export import export as write_export
+    from clipaudit.calls.select import find_cache, reselect, reviewed_threshold
+    from clipaudit.calls.select import select as run
     from clipaudit.cli.console import print_line, safe, show_index, stages
-    from clipaudit.config import AuditConfig
-    from clipaudit.config import preset as named
-    from clipaudit.exports import export as write_export
-    from clipaudit.index import read_index
+    from clipaudit.index.clean_index import read_index
     from clipaudit.samples import read_names
-    from clipaudit.selection import find_cache, reselect, reviewed_threshold
-    from clipaudit.selection import select as run
 
     exports = export or []
     _check_places(out, exports, [from_index, labels, names, prompts], raw_csv)
@@ -278,7 +278,7 @@ def select(
 
 def _check_places(out: Path, exports: list[Path], inputs: list[Path | str | None], raw_csv: bool) -> None:
     """Refuse what cannot be written, before the audit."""
-    from clipaudit.exports import check_export
+    from clipaudit.calls.export import check_export
     from clipaudit.files import check_output
 
     check_output(out, inputs)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from clipaudit.doubts import Doubts
-    from clipaudit.index import CleanIndex
+    from clipaudit.calls.doubts import Doubts
+    from clipaudit.index.clean_index import CleanIndex
 
 # In a pipe nothing is folded: a line for each sample, however long its path.
 PIPE_WIDTH = 1_000_000
@@ -32,8 +32,8 @@ def show(
 
     With thumbnails where the terminal knows true colour; plain lines in a pipe.
     """
-    from clipaudit.doubts import find_doubts
-    from clipaudit.index import read_index
+    from clipaudit.calls.doubts import find_doubts
+    from clipaudit.index.clean_index import read_index
 
     held = read_index(index)
     doubts = find_doubts(held, class_name=class_name, top=top)

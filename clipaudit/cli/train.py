@@ -110,10 +110,10 @@ def train(
     MixFix starts from the clean subset and absorbs or relabels the rest as it learns. The run folder holds the weights,
     a row an epoch and the relabelled data set.
     """
+    from clipaudit.calls.train import train as run
     from clipaudit.cli.training_display import TrainDisplay, show_train_summary
-    from clipaudit.mixfix.recipes import recipe as recipe_of
     from clipaudit.samples import SourceOptions, read_names
-    from clipaudit.training import train as run
+    from clipaudit.training.recipes import recipe as recipe_of
 
     config = recipe_of(
         recipe,

@@ -16,7 +16,7 @@ from rich.table import Table
 from clipaudit.cli.console import err, print_line, safe
 
 if TYPE_CHECKING:
-    from clipaudit.training import TrainProgress, TrainSummary
+    from clipaudit.calls.train import TrainProgress, TrainSummary
 
 # Epochs that the live table shows; all of them are in metrics.jsonl.
 EPOCHS_SHOWN = 10

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clipaudit.audit import ESTIMATES
-from clipaudit.index import CleanIndex
+from clipaudit.auditing.method import ESTIMATES
+from clipaudit.index.clean_index import CleanIndex
+from clipaudit.index.truth import match_truth
 from clipaudit.selectors.combine import SELECTORS
-from clipaudit.truth import match_truth
 
 
 @dataclass(frozen=True)

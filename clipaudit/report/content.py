@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clipaudit.audit import ESTIMATES
+from clipaudit.auditing.method import ESTIMATES
 from clipaudit.report.charts import Histogram, Mixture, histogram
 from clipaudit.report.choice import Choice, Confusion, worst_classes
 from clipaudit.report.columns import Columns

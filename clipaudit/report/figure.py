@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import write_atomically
-from clipaudit.index import CleanIndex
+from clipaudit.index.clean_index import CleanIndex
 from clipaudit.report.columns import Columns, read_columns, read_truth
 from clipaudit.report.wording import INDUCED_IN_WORDS
 from clipaudit.text import printable

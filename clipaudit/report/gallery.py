@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipaudit.index import CleanIndex
+from clipaudit.index.clean_index import CleanIndex
 from clipaudit.report.choice import Choice
 from clipaudit.report.columns import Columns, Truth
 from clipaudit.report.thumbnails import Thumbnail

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from clipaudit.errors import ImageError
-from clipaudit.images import one_unreadable, opened
+from clipaudit.images.decoding import one_unreadable, opened
 
 # The longer edge in pixels. A smaller image keeps its size: the browser enlarges it as well as we could.
 EDGE = 96

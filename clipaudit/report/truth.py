@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from clipaudit.evaluation import Metrics, deciding_column, metrics
+from clipaudit.calls.evaluate import Metrics, deciding_column, metrics
 from clipaudit.report.charts import roc
 from clipaudit.report.choice import ERRORS_SHOWN
 from clipaudit.report.columns import Columns, Truth

@@ -11,7 +11,7 @@ import numpy as np
 
 from clipaudit.errors import UsageError
 from clipaudit.files import write_atomically
-from clipaudit.index import CleanIndex
+from clipaudit.index.clean_index import CleanIndex
 from clipaudit.ranges import COUNT
 from clipaudit.report import charts, content
 from clipaudit.report.choice import CELLS_WITH_IMAGES, CLASSES_IN_MATRIX, Choice, choose

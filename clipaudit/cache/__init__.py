@@ -1,0 +1,1 @@
+"""The embeddings cache: vectors and labels of the samples, embeddings of the prompts."""

@@ -1,0 +1,358 @@
+"""The embeddings cache: a folder of Parquet parts that can be interrupted, resumed, shared and checked.
+
+    photos-clip/
+      cache.json                         the model, the source and the plan: which parts, in which order
+      parts/<part>.<checksum>.parquet    about 2,000 samples each: id, label, size, modified, status, reason, embedding
+      text/<prompts>.<checksum>.npy      text embeddings of the prompts used so far
+
+A part is named after what went into it (model; ids, labels, sizes and times of its samples) and after the checksum of
+its bytes. So a part that exists under its planned name is done, whoever wrote it; a damaged one is recognised; and as
+the ids themselves draw the borders between parts, an added, removed or changed file touches one part only.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from clipaudit.cache.check import DELETE, MAX_PART, checksum, info_fault, part_columns, read_part
+from clipaudit.checked import is_count, parse_json
+from clipaudit.errors import CacheError
+from clipaudit.files import read_bounded, remove_stale, write_atomically
+from clipaudit.samples.base import NOT_OPENED, Sample
+
+FORMAT = 1
+MIN_PART, MEAN_PART = 1024, 2048
+# Larger files are none of ours.
+MAX_INFO_BYTES, MAX_PART_BYTES = 1 << 28, 1 << 30
+_AGAIN = "Run the same embed command again."
+
+Vectors = NDArray[np.float16]
+Key = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What embeddings depend on. Two caches with equal digests hold comparable vectors.
+
+    Attributes:
+        model: Folder or hub id, as the user named it.
+        revision: Commit of the hub, empty for a folder.
+        weights: Hash of all weights.
+        preprocessing: What was done to the pixels.
+        precision: Of the arithmetic: float32, bfloat16 or float16.
+        dimension: Length of an embedding.
+    """
+
+    model: str
+    revision: str
+    weights: str
+    preprocessing: Mapping[str, Any]
+    precision: str
+    dimension: int
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything but the name: the same weights in another folder are the same model."""
+        return _digest([self.weights, self.preprocessing, self.precision, self.dimension])
+
+    def differences(self, other: Fingerprint) -> str:
+        """In words, what makes `other` another model."""
+        names = [
+            name
+            for name in ("weights", "preprocessing", "precision", "dimension")
+            if _get(self, name) != _get(other, name)
+        ]
+        return "; ".join(f"{name}: {_get(self, name)} there, {_get(other, name)} now" for name in names)
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What `cache.json` says.
+
+    Attributes:
+        fingerprint: The image encoder.
+        logit_scale: The model's own 1 / temperature.
+        source: What was embedded, absolute.
+        root: What the sample ids are relative to.
+        image_column: Column with the image bytes, for Parquet sources.
+        class_names: Classes in their order, where the source declares them.
+        plan: (part, number of samples) in source order.
+        decided: What `embed` decided about the source, by what it is about, in words.
+        notes: What the source passed over, in words.
+    """
+
+    fingerprint: Fingerprint
+    logit_scale: float
+    source: str
+    root: str
+    image_column: str | None = None
+    class_names: list[str] | None = None
+    plan: list[tuple[str, int]] = field(default_factory=list)
+    decided: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples of the source."""
+        return sum(count for _, count in self.plan)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A whole cache in memory (or, where it is large, in a temporary file that the system pages in).
+
+    Attributes:
+        table: One row a sample in source order: `id` (string), `label` (string), `status` ("ok" or "unreadable"),
+            `reason` (string or null).
+        vectors: (n, d) float16, unit rows; zero where the image could not be read.
+        info: The cache's metadata.
+    """
+
+    table: pa.Table
+    vectors: Vectors
+    info: CacheInfo
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """(n,) bool: samples that have an embedding."""
+        return np.asarray(self.table["status"].combine_chunks().to_numpy(zero_copy_only=False) == "ok")
+
+
+class UnusableCacheError(CacheError):
+    """No `cache.json`, or a damaged one: nothing there that `embed` could not write again."""
+
+
+class EmbeddingsCache:
+    """One cache folder. Opening it reads nothing but `cache.json`."""
+
+    def __init__(self, path: Path, info: CacheInfo) -> None:
+        self.path, self.info = path, info
+
+    @classmethod
+    def open(cls, path: Path) -> EmbeddingsCache:
+        """Open an existing cache.
+
+        Raises:
+            UnusableCacheError: no cache there, or its `cache.json` is damaged.
+            CacheError: it may not be opened, or has another format.
+        """
+        file = path / "cache.json"
+        try:
+            content = parse_json(read_bounded(file, MAX_INFO_BYTES, CacheError))
+        except FileNotFoundError:
+            raise UnusableCacheError(
+                f"{path} is no embeddings cache: it has no cache.json. Make one with: clipaudit embed IMAGES"
+            ) from None
+        except ValueError as error:
+            raise UnusableCacheError(f"{file} is damaged ({error}). {_AGAIN}") from None
+        # Caches that were written before have no checksum.
+        if isinstance(content, dict) and content.pop("checksum", None) not in (None, _digest(content)):
+            raise UnusableCacheError(f"{file} is damaged or was edited (its checksum is wrong). {_AGAIN}")
+        held = content.get("format") if isinstance(content, dict) else None
+        if is_count(held) and held != FORMAT:
+            raise CacheError(
+                f"{path} has cache format {held}, this clipaudit reads {FORMAT}. Embed again, with another --cache."
+            )
+        if fault := info_fault(content):
+            raise UnusableCacheError(f"{file} is damaged ({fault}). {_AGAIN}")
+        del content["format"]
+        content["fingerprint"] = Fingerprint(**content["fingerprint"])
+        content["plan"] = [(name, count) for name, count in content["plan"]]
+        return cls(path, CacheInfo(**content))
+
+    def save(self) -> None:
+        """Write `cache.json`, and remove what killed runs left."""
+        content = {"format": FORMAT, **asdict(self.info)}
+        content["checksum"] = _digest(content)
+        write_atomically(self.path / "cache.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        for folder in (self.path, self.path / "parts", self.path / "text"):
+            remove_stale(folder)
+
+    def part_name(self, samples: Sequence[Sample]) -> str:
+        """The name of the part that holds these samples, embedded by this cache's model."""
+        rows = [(sample.id, sample.label, sample.size, sample.modified) for sample in samples]
+        return _digest([self.info.fingerprint.digest, rows])
+
+    def part_files(self) -> dict[str, Path]:
+        """The files of all parts, by name."""
+        folder = self.path / "parts"
+        try:
+            files = sorted(folder.iterdir())
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise CacheError(f"{folder} cannot be opened: {error.strerror}. Check its permissions.") from None
+        return {file.name.split(".")[0]: file for file in files if fnmatchcase(file.name, "?*.?*.parquet")}
+
+    def verified_parts(self) -> tuple[dict[str, Path], list[Path]]:
+        """All parts whose checksum is right, by name, and the files of the damaged ones."""
+        parts, damaged = {}, []
+        for name, file in self.part_files().items():
+            # Another run may have replaced it meanwhile.
+            with suppress(FileNotFoundError):
+                if file.name.split(".")[1] == checksum(read_bounded(file, MAX_PART_BYTES, CacheError)):
+                    parts[name] = file
+                else:
+                    damaged.append(file)
+        return parts, damaged
+
+    def write_part(self, name: str, samples: Sequence[Sample], vectors: Vectors, reasons: Sequence[str | None]) -> None:
+        """Write one part; afterwards it exists whole, or not at all.
+
+        Args:
+            name: What `part_name(samples)` gave.
+            samples: n samples.
+            vectors: (n, d) float16; zero rows where the image could not be read.
+            reasons: Why an image could not be read, None where it could.
+        """
+        dimension = self.info.fingerprint.dimension
+        columns = {
+            "id": pa.array([sample.id for sample in samples]),
+            "label": pa.array([sample.label for sample in samples]),
+            "size": pa.array([sample.size for sample in samples], pa.int64()),
+            "modified": pa.array([sample.modified for sample in samples], pa.int64()),
+            "status": pa.array(["ok" if reason is None else "unreadable" for reason in reasons]),
+            "reason": pa.array(list(reasons), pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension),
+        }
+        table = pa.table(columns).replace_schema_metadata({"clipaudit.model": self.info.fingerprint.digest})
+        buffer = io.BytesIO()
+        # Half-precision mantissas have no repetitions: a dictionary of them would only cost time.
+        pq.write_table(table, buffer, compression="zstd", use_dictionary=["label", "status", "reason"])
+        data = buffer.getvalue()
+        write_atomically(self.path / "parts" / f"{name}.{checksum(data)}.parquet", data)
+
+    def rows_of(self, files: Iterable[Path]) -> dict[Key, Vectors]:
+        """Embeddings of single samples from parts that are no longer planned, by (id, size, modified)."""
+        rows: dict[Key, Vectors] = {}
+        columns = self._columns("id", "size", "modified", "status", "embedding")
+        for file in files:
+            # Another run may have removed it meanwhile.
+            with suppress(FileNotFoundError):
+                if (table := read_part(file, columns, self.info.fingerprint.digest)) is not None:
+                    table = table.filter(pc.equal(table["status"], "ok"))
+                    keys = zip(*(table[name].to_pylist() for name in ("id", "size", "modified")), strict=True)
+                    rows.update(zip(keys, _vectors(table), strict=True))
+        return rows
+
+    def unreadable(self, files: Iterable[Path]) -> list[tuple[str, str]]:
+        """(id, reason) of the samples in these parts whose image could not be read."""
+        found: list[tuple[str, str]] = []
+        for file in files:
+            table = self._read_part(file, self._columns("id", "status", "reason"))
+            if table is not None:
+                table = table.filter(pc.not_equal(table["status"], "ok"))
+                found.extend(zip(table["id"].to_pylist(), table["reason"].to_pylist(), strict=True))
+        return found
+
+    def not_opened(self, parts: Mapping[str, Path]) -> set[str]:
+        """Names of the parts with an image that was there but could not be opened, so that it may be readable now."""
+        names = set()
+        for name, file in parts.items():
+            table = self._read_part(file, self._columns("size", "reason"))
+            if table is None:
+                continue
+            failed = pc.and_(pc.greater_equal(table["size"], 0), pc.match_substring(table["reason"], NOT_OPENED))
+            if pc.any(failed).as_py():
+                names.add(name)
+        return names
+
+    def read(self) -> Embeddings:
+        """The whole cache as one array, in source order.
+
+        Raises:
+            CacheError: parts are missing (an interrupted run, other shards) or damaged.
+        """
+        parts, damaged = self.verified_parts()
+        missing = sum(name not in parts for name, _ in self.info.plan)
+        if missing:
+            why = (
+                f"{len(damaged)} of them damaged"
+                if damaged
+                else "embed was interrupted, or other shards still have to run"
+            )
+            raise CacheError(
+                f"{self.path} is incomplete: {missing} of {len(self.info.plan)} parts are missing ({why})."
+                f" Run the same command again; it goes on where it stopped: clipaudit embed {self.info.source}"
+            )
+        vectors = _allocate(self.info.n_samples, self.info.fingerprint.dimension, self.path)
+        tables, start = [], 0
+        columns = self._columns("id", "label", "status", "reason", "embedding")
+        for name, count in self.info.plan:
+            table = self._read_part(parts[name], columns)
+            if table is None or len(table) != count:
+                held = "embeddings of another model" if table is None else f"{len(table):,} samples, not {count:,}"
+                raise CacheError(f"{parts[name]} holds {held}. {DELETE}")
+            vectors[start : start + count] = _vectors(table)
+            tables.append(table.select(["id", "label", "status", "reason"]))
+            start += count
+        return Embeddings(pa.concat_tables(tables).replace_schema_metadata(None), vectors, self.info)
+
+    def _columns(self, *names: str) -> dict[str, pa.DataType]:
+        columns = part_columns(self.info.fingerprint.dimension)
+        return {name: columns[name] for name in names}
+
+    def _read_part(self, file: Path, columns: Mapping[str, pa.DataType]) -> pa.Table | None:
+        try:
+            return read_part(file, columns, self.info.fingerprint.digest)
+        except FileNotFoundError:
+            raise CacheError(f"{file} is gone: another run changes this cache. {_AGAIN}") from None
+
+
+def split_into_parts(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """Cut a stream of samples into parts, at borders that depend on the ids around them and not on what came before."""
+    part: list[Sample] = []
+    for sample in samples:
+        part.append(sample)
+        if len(part) == MAX_PART or (len(part) >= MIN_PART and _is_border(sample.id)):
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _is_border(sample_id: str) -> bool:
+    digest = blake2b(sample_id.encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little") % (MEAN_PART - MIN_PART) == 0
+
+
+def _allocate(n_samples: int, dimension: int, folder: Path) -> Vectors:
+    """An (n, d) float16 array: in memory up to a quarter of the machine's, else in an unnamed temporary file."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 33
+    if n_samples * dimension * 2 <= memory // 4:
+        return np.zeros((n_samples, dimension), np.float16)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.float16, "w+", shape=(n_samples, dimension))
+
+
+def _vectors(table: pa.Table) -> Vectors:
+    column = table["embedding"].combine_chunks()
+    dimension = column.type.list_size
+    values: Vectors = column.values.to_numpy().reshape(-1, dimension)
+    return values[column.offset : column.offset + len(column)]
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=dict)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _get(fingerprint: Fingerprint, name: str) -> Any:
+    value = getattr(fingerprint, name)
+    return dict(value) if isinstance(value, Mapping) else value

@@ -1,0 +1,143 @@
+"""What a terminal shows of a clean index: counts, the classes most in doubt, the most doubtful samples with reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from clipaudit.index.clean_index import CleanIndex
+from clipaudit.ranges import COUNT
+from clipaudit.report.columns import Columns, read_columns
+from clipaudit.report.wording import reasons
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Counts over all samples, or over those of one class.
+
+    Attributes:
+        n: Samples.
+        n_clean: In the clean subset.
+        n_in_doubt: Read, not in it, and not settled by a person.
+        n_unreadable: Without scores.
+        n_reviewed: With a person's mark.
+    """
+
+    n: int
+    n_clean: int
+    n_in_doubt: int
+    n_unreadable: int
+    n_reviewed: int
+
+
+@dataclass(frozen=True)
+class ClassDoubt:
+    """How much of a class is in doubt: its name, its readable samples, those in doubt."""
+
+    name: str
+    n: int
+    n_in_doubt: int
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One sample in doubt.
+
+    Attributes:
+        id, path: The sample's.
+        given: Its label.
+        suggested: The most probable class.
+        probability: Of that class.
+        score: `clean_score`: the lower, the more doubtful.
+        reason: Why, in words.
+    """
+
+    id: str
+    path: str
+    given: str
+    suggested: str
+    probability: float
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What is in doubt, of all samples or of one class.
+
+    Attributes:
+        class_name: The class as the index spells it; None for all.
+        overview: Counts.
+        classes: Classes with labels in doubt, the largest share first.
+        confusions: (given, suggested, samples in doubt) of two different classes, most frequent first.
+        samples: The most doubtful first, without those that a person has marked: they are settled.
+    """
+
+    class_name: str | None
+    overview: Overview
+    classes: list[ClassDoubt]
+    confusions: list[tuple[str, str, int]]
+    samples: list[Doubt]
+
+
+def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 10) -> Doubts:
+    """What to look at first.
+
+    Args:
+        index: The clean index.
+        class_name: Only samples with this label, in any spelling that `normalise` unites; None takes all.
+        top: How many samples, at most.
+
+    Raises:
+        UsageError: no such class, or `top` is out of range.
+    """
+    top = COUNT.take("top", top)
+    columns, number = read_columns(index), None if class_name is None else index.class_index(class_name)
+    mine = np.ones(len(index), bool) if number is None else columns.labels == number
+    in_doubt = mine & columns.in_doubt
+    overview = Overview(
+        n=int(mine.sum()),
+        n_clean=int((mine & columns.is_clean).sum()),
+        n_in_doubt=int(in_doubt.sum()),
+        n_unreadable=int((mine & ~columns.readable).sum()),
+        n_reviewed=int((mine & columns.reviewed).sum()),
+    )
+    rows = np.flatnonzero(in_doubt)
+    rows = rows[np.argsort(columns.score[rows], kind="stable")[:top]]
+    name = None if number is None else columns.class_names[number]
+    return Doubts(name, overview, _classes(columns, mine), _confusions(columns, in_doubt), _samples(columns, rows))
+
+
+def _classes(columns: Columns, mine: NDArray[np.bool_]) -> list[ClassDoubt]:
+    n_classes = len(columns.class_names)
+    sizes = np.bincount(columns.labels[mine & columns.readable], minlength=n_classes)
+    doubts = np.bincount(columns.labels[mine & columns.in_doubt], minlength=n_classes)
+    order = np.lexsort((np.arange(n_classes), -doubts, -doubts / np.maximum(sizes, 1)))
+    return [ClassDoubt(columns.class_names[k], int(sizes[k]), int(doubts[k])) for k in order if doubts[k]]
+
+
+def _confusions(columns: Columns, in_doubt: NDArray[np.bool_]) -> list[tuple[str, str, int]]:
+    rows = in_doubt & (columns.labels != columns.suggested)
+    pairs, counts = np.unique(np.stack([columns.labels[rows], columns.suggested[rows]]), axis=1, return_counts=True)
+    names = columns.class_names
+    found = [(names[given], names[other], int(n)) for given, other, n in zip(*pairs, counts, strict=True)]
+    return sorted(found, key=lambda entry: (-entry[2], entry[:2]))
+
+
+def _samples(columns: Columns, rows: NDArray[np.int64]) -> list[Doubt]:
+    texts = columns.index.table.select(["id", "path", "label", "suggested_label"]).take(pa.array(rows)).to_pylist()
+    return [
+        Doubt(
+            id=text["id"],
+            path=text["path"],
+            given=text["label"],
+            suggested=text["suggested_label"],
+            probability=float(columns.probability[row]),
+            score=float(columns.score[row]),
+            reason=reason,
+        )
+        for row, text, reason in zip(rows, texts, reasons(columns, rows), strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""The CLIP model: loaded, tried out, and kept busy."""

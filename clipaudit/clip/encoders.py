@@ -1,0 +1,360 @@
+"""A Hugging Face dual encoder: images and texts to unit vectors in one space."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipaudit.cache.embeddings import Fingerprint
+from clipaudit.clip.trial import check_model_folder, check_processor, check_weights, model_faults, try_out
+from clipaudit.errors import ImageError, ModelError, PromptError, UsageError
+from clipaudit.images.decoding import Preprocessing, opened
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_MODEL = "openai/clip-vit-base-patch32"
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+CPU_BATCH, LARGEST_BATCH, PROBE_BATCH, MAX_BATCH = 64, 1024, 16, 4096
+# A model's own processor enlarges the whole picture before it crops, and needs memory for all of it.
+MAX_EXACT_RATIO = 100
+
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How to load and run a model.
+
+    Attributes:
+        model: Folder of a Hugging Face model, or a hub id.
+        revision: Branch, tag or commit on the hub.
+        device: "auto" (CUDA, else MPS, else CPU) or a torch device such as "cuda:1".
+        precision: One of PRECISIONS; "auto" takes half precision where the device computes faster in it.
+        batch_size: Images a step; None fits it to the device's memory.
+        exact: Let the model's own image processor prepare every image, without reduced JPEG decoding.
+    """
+
+    model: str = DEFAULT_MODEL
+    revision: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    exact: bool = False
+
+
+class Encoder:
+    """A loaded model. `prepare` may run in many threads; `encode_images` and `encode_texts` belong to one."""
+
+    def __init__(self, model: Any, processor: Any, options: EncoderOptions, revision: str) -> None:
+        import torch
+
+        self._name = options.model
+        self.device = choose_device(options.device)
+        self.precision = _choose_precision(options.precision, self.device)
+        self._tokenizer, self._image_processor = processor.tokenizer, processor.image_processor
+        config = json.loads(json.dumps(self._image_processor.to_dict(), sort_keys=True, default=str))
+        check_processor(options.model, config)
+        self._preprocessing = None if options.exact else Preprocessing.from_processor(config)
+        if self._preprocessing:
+            self._mean = torch.tensor(self._preprocessing.mean, device=self.device)
+            self._std = torch.tensor(self._preprocessing.std, device=self.device)
+        weights = _hash_weights(model)
+        self.logit_scale = float(model.logit_scale.detach().exp()) if hasattr(model, "logit_scale") else 1 / 0.07
+        self._model = model.to(self.device, getattr(torch, self.precision)).eval()
+        self.fingerprint = Fingerprint(
+            model=options.model,
+            revision=revision,
+            weights=weights,
+            preprocessing=self._preprocessing.to_dict() if self._preprocessing else {"processor": config},
+            precision=self.precision,
+            dimension=self.encode_texts(["a photo"]).shape[1],
+        )
+        self.batch_size = options.batch_size or self._fitting_batch()
+
+    def prepare(self, data: bytes) -> Pixels:
+        """Decode one image file for this model.
+
+        Returns:
+            (height, width, 3) uint8, or (3, height, width) float32 from the model's own processor in exact mode.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        if self._preprocessing:
+            return self._preprocessing.prepare(data)
+        with opened(data) as image:
+            if max(image.size) > MAX_EXACT_RATIO * min(image.size):
+                raise ImageError(f"{image.width} x {image.height} pixels are too long a strip for exact mode")
+            return self.prepare_image(image)
+
+    def prepare_image(self, image: Image.Image) -> Pixels:
+        """The same from an RGB image."""
+        if self._preprocessing:
+            return self._preprocessing.apply(image)
+        pixels: NDArray[np.float32] = self._image_processor(image, return_tensors="np")["pixel_values"][0]
+        return pixels
+
+    def encode_images(self, pixels: NDArray[Any]) -> torch.Tensor:
+        """Embed a batch.
+
+        Args:
+            pixels: (b, ...) stack of what `prepare` returned.
+
+        Returns:
+            (b, d) float32 unit rows, still on the device. On a GPU the work has only been enqueued.
+        """
+        import torch
+
+        features = []
+        batch, start = torch.from_numpy(pixels), 0
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        while start < len(batch):
+            try:
+                features.append(self.image_features(batch[start : start + self.batch_size]))
+                start += self.batch_size
+            except (RuntimeError, MemoryError) as error:
+                if not _is_lack_of_memory(error):
+                    raise ModelError(
+                        f"{self.device} cannot run this model: {_first_line(error)}"
+                        " Try --precision float32, or --device cpu."
+                    ) from error
+                if self.batch_size == 1:
+                    raise ModelError(
+                        f"{self.device} has too little memory for one image. Choose a smaller model or --device cpu."
+                    ) from None
+                self.batch_size //= 2
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+        return torch.cat(features)
+
+    def image_features(self, batch: torch.Tensor) -> torch.Tensor:
+        """The same for one batch that the device has room for."""
+        import torch
+
+        with torch.inference_mode():
+            batch = batch.to(self.device, non_blocking=True)
+            if self._preprocessing:
+                mean, std = (
+                    torch.tensor(v, device=self.device) for v in (self._preprocessing.mean, self._preprocessing.std)
+                )
+                batch = (batch.float() * self._preprocessing.scale - mean) / std
+                batch = batch.permute(0, 3, 1, 2)
+            return _unit_rows(self._model.get_image_features(pixel_values=batch.to(self._model.dtype)))
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts.
+
+        Returns:
+            (m, d) float32 unit rows.
+
+        Raises:
+            PromptError: a text has more tokens than the encoder reads.
+            ModelError: the tokenizer belongs to another model, or an embedding is not finite.
+        """
+        import torch
+
+        limit, known = self._token_limit, self._known_tokens
+        for text, tokens in zip(texts, self.tokenize(texts), strict=True):
+            if len(tokens) > limit:
+                raise PromptError(f"{len(tokens)} tokens, the text encoder reads {limit}. Shorten: {text!r}")
+            if max(tokens, default=0) >= known:
+                raise ModelError(
+                    f"the tokenizer gives token {max(tokens):,}, but the text encoder knows {known:,} only: their files"
+                    " belong to different models. Copy tokenizer.json from where the weights come from."
+                )
+        features = []
+        for start in range(0, len(texts), CPU_BATCH):
+            # Fixed padding: some dual encoders (SigLIP) were trained with nothing else.
+            tokens = self._tokenizer(
+                list(texts[start : start + CPU_BATCH]), padding="max_length", max_length=limit, return_tensors="pt"
+            )
+            with torch.inference_mode():
+                features.append(_unit_rows(self._model.get_text_features(**tokens.to(self.device))).cpu())
+        result: NDArray[np.float32] = torch.cat(features).numpy()
+        if not np.isfinite(result).all():
+            raise self.not_finite("text")
+        return result
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token numbers of each text, begin and end included, without padding."""
+        tokens: list[list[int]] = self._tokenizer(list(texts))["input_ids"]
+        return tokens
+
+    def not_finite(self, what: str) -> ModelError:
+        """Why a "text" or an "image" has no finite embedding: the precision, or the weights themselves."""
+        sound = all(bool(tensor.isfinite().all()) for tensor in self._model.state_dict().values())
+        if sound and self.precision != "float32":
+            return ModelError(
+                f"the model {self._name} gives a {what} NaN in {self.precision}. Run again with --precision float32."
+            )
+        return ModelError(
+            f"the model {self._name} gives a {what} NaN or a zero vector: its weights are damaged. Copy them again."
+        )
+
+    @property
+    def _known_tokens(self) -> int:
+        text_config = getattr(self._model.config, "text_config", self._model.config)
+        return int(getattr(text_config, "vocab_size", None) or sys.maxsize)
+
+    @property
+    def _token_limit(self) -> int:
+        text_config = getattr(self._model.config, "text_config", self._model.config)
+        return int(getattr(text_config, "max_position_embeddings", 77))
+
+    def _fitting_batch(self) -> int:
+        """Images a step: as many as fill 60 % of the free GPU memory, by a small batch; elsewhere a fixed number."""
+        import torch
+
+        if self.device.type != "cuda":
+            return CPU_BATCH
+        blank = Image.new("RGB", (64, 64))
+        probe = np.stack([self.prepare_image(blank)] * PROBE_BATCH)
+        self.batch_size = PROBE_BATCH
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        self.encode_images(probe)
+        an_image = max(1, (torch.cuda.max_memory_allocated(self.device) - before) // PROBE_BATCH)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        fitting = int(0.6 * free / an_image)
+        return max(1, min(LARGEST_BATCH, 1 << max(0, fitting.bit_length() - 1)))
+
+
+def load_encoder(options: EncoderOptions | None = None) -> Encoder:
+    """Load a dual encoder from a local folder or the Hugging Face hub. Code in a model's repository is never run.
+
+    Raises:
+        ModelError: it cannot be found, reached or loaded, it is no dual encoder of images and texts, or a trial shows
+            that its embeddings mean nothing.
+        UsageError: an unknown device or precision, a batch size out of range.
+    """
+    options = options or EncoderOptions()
+    if options.precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {options.precision!r}. Choose one of: {', '.join(PRECISIONS)}.")
+    if options.batch_size is not None and not 1 <= options.batch_size <= MAX_BATCH:
+        raise UsageError(f"the batch size must lie between 1 and {MAX_BATCH:,}, not {options.batch_size}.")
+    check_model_folder(options.model)
+    # Missing torchvision, unexpected weights and the like concern the developer of a model, not the user of an audit.
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    from transformers import AutoModel, AutoProcessor
+    from transformers.utils import logging as transformers_logging
+
+    quiet: Callable[[], None] = transformers_logging.disable_progress_bar
+    quiet()
+
+    place: dict[str, Any] = {"revision": options.revision, "trust_remote_code": False}
+    load_processor: Callable[..., Any] = AutoProcessor.from_pretrained
+    try:
+        # Weights in pickle format could run code; safetensors hold numbers only.
+        model, loading = AutoModel.from_pretrained(
+            options.model, use_safetensors=True, output_loading_info=True, **place
+        )
+        processor = load_processor(options.model, backend="pil", **place)
+    except Exception as error:
+        # transformers, the hub client and safetensors raise types of their own when a folder or a network is not right.
+        raise ModelError(_load_fault(options.model, error)) from error
+    needed = ((model, "get_image_features"), (model, "get_text_features"), (processor, "tokenizer"))
+    if not all(hasattr(part, name) for part, name in (*needed, (processor, "image_processor"))):
+        raise ModelError(
+            f"{options.model} is a {type(model).__name__}, no dual encoder of images and texts."
+            f" Choose a CLIP-like model, for example {DEFAULT_MODEL}."
+        )
+    check_weights(options.model, loading)
+    with model_faults(options.model):
+        encoder = Encoder(model, processor, options, revision=str(getattr(model.config, "_commit_hash", None) or ""))
+        try_out(encoder, options.model)
+    return encoder
+
+
+def _load_fault(model: str, error: Exception) -> str:
+    first_line = _first_line(error)
+    if "ignore_mismatched_sizes" in first_line:
+        first_line = "config.json describes weights of other shapes than model.safetensors holds."
+    if Path(model).is_dir():
+        if not any(Path(model).glob("*.safetensors")) and any(Path(model).glob("*.bin")):
+            return (
+                f"the model folder {model} holds its weights in pickle format only (.bin), which could run code and is"
+                " never loaded. Save it again with save_pretrained, which writes model.safetensors."
+            )
+        return (
+            f"the model folder {model} cannot be loaded: {first_line} It must hold what save_pretrained writes:"
+            " config.json, model.safetensors, tokenizer and image processor files."
+        )
+    return (
+        f"the model {model} cannot be loaded: it is no local folder, and the Hugging Face hub gave: {first_line}"
+        " Without a network, copy the model's folder here (huggingface-cli download, elsewhere) and name it:"
+        " --model path/to/folder"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """torch has a type for it on a GPU; on the CPU it says so in words."""
+    import torch
+
+    words = ("out of memory", "allocate memory", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
+
+
+def _unit_rows(output: Any) -> torch.Tensor:
+    """Features as transformers 5 returns them (an output object) or as earlier versions did (a tensor), normalised."""
+    import torch
+
+    features: torch.Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
+    return torch.nn.functional.normalize(features.float(), dim=-1)
+
+
+def choose_device(name: str) -> torch.device:
+    """A torch device by name; "auto" is CUDA, else MPS, else CPU. UsageError where it cannot be used."""
+    import torch
+
+    if name != "auto":
+        try:
+            device = torch.device(name)
+            # There and back: some devices take numbers and never give them out again ("meta").
+            torch.ones(1, device=device).cpu()
+        except Exception as error:
+            # RuntimeError, AssertionError, NotImplementedError or ImportError, by the kind of device.
+            reason = _first_line(error)
+            raise UsageError(f"device {name!r} cannot be used: {reason}. Try --device cpu.") from None
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _choose_precision(name: str, device: torch.device) -> str:
+    import torch
+
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if device.type == "mps":
+        return "float16"
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+
+
+def _hash_weights(model: Any) -> str:
+    import torch
+
+    digest = blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

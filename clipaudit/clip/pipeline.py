@@ -1,0 +1,192 @@
+"""Images to parts of a cache: threads read and decode, the calling thread runs the model, one thread writes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipaudit.cache.embeddings import EmbeddingsCache, Key, Vectors, split_into_parts
+from clipaudit.clip.encoders import Encoder, Pixels
+from clipaudit.errors import ImageError, ModelError
+from clipaudit.images.decoding import one_unreadable
+from clipaudit.samples import FaultySample, Sample, Source
+
+if TYPE_CHECKING:
+    import torch
+
+# Decoded batches that may wait: enough that the model never waits for one slow file, few enough for any memory.
+BATCHES_AHEAD = 3
+# Images that a thread takes at once; one by one, handing them out would cost as much as decoding a small one.
+IMAGES_A_TASK = 8
+
+
+@dataclass(frozen=True)
+class EmbedProgress:
+    """Where a run stands.
+
+    Attributes:
+        stage: "loading the model", "scanning" or "embedding".
+        done: Samples dealt with so far.
+        total: Samples that this run has to deal with (not those that the cache holds already); None while scanning.
+        unreadable: How many of those done could not be read.
+    """
+
+    stage: str
+    done: int = 0
+    total: int | None = None
+    unreadable: int = 0
+
+
+Progress = Callable[[EmbedProgress], None]
+Decoding = list[Future[list[Pixels | ImageError]]]
+
+
+@dataclass
+class _Part:
+    """A part on its way: `vectors` and `reasons` fill up while its batches pass the model."""
+
+    name: str
+    samples: list[Sample]
+    vectors: Vectors
+    reasons: list[str | None]
+    encoded: list[tuple[list[int], torch.Tensor]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of a part whose images go through the model together; `n_done` counts those known already, too."""
+
+    part: _Part
+    rows: list[int]
+    n_done: int
+    is_last: bool
+
+
+class Pipeline:
+    """Fills a cache. After `run`, the counts and times tell what happened."""
+
+    def __init__(
+        self, store: EmbeddingsCache, source: Source, model: Encoder, reusable: dict[Key, Vectors], report: Progress
+    ) -> None:
+        self._store, self._source, self._model = store, source, model
+        self._reusable, self._report = reusable, report
+        self.n_embedded = self.n_reused = 0
+        self.seconds = self.seconds_waiting = 0.0
+
+    def run(self, todo: dict[str, int], workers: int) -> None:
+        """Encode and write the parts named in `todo`, which gives their numbers of samples."""
+        progress = EmbedProgress("embedding", total=sum(todo.values()))
+        self._report(progress)
+        began = time.perf_counter()
+        decoders = ThreadPoolExecutor(workers, "clipaudit-decode")
+        writer = ThreadPoolExecutor(1, "clipaudit-write")
+        writing: deque[Future[None]] = deque()
+        try:
+            for batch, decoding in self._decoded_ahead(self._batches(todo), decoders):
+                unreadable = self._encode(batch, self._collect(decoding))
+                done, unreadable = progress.done + batch.n_done, progress.unreadable + unreadable
+                progress = replace(progress, done=done, unreadable=unreadable)
+                if batch.is_last:
+                    # One part may wait for the disk: a slow one holds the model back, and memory stays bounded.
+                    while len(writing) > 1:
+                        writing.popleft().result()
+                    writing.append(writer.submit(self._write, batch.part))
+                self._report(progress)
+            for future in writing:
+                future.result()
+        finally:
+            decoders.shutdown(cancel_futures=True)
+            writer.shutdown(cancel_futures=True)
+            self.seconds = time.perf_counter() - began
+
+    def _batches(self, todo: dict[str, int]) -> Iterator[_Batch]:
+        for samples in split_into_parts(self._source.samples()):
+            name = self._store.part_name(samples)
+            if name not in todo:
+                continue
+            dimension = self._store.info.fingerprint.dimension
+            part = _Part(name, samples, np.zeros((len(samples), dimension), np.float16), [None] * len(samples))
+            rows = self._rows_to_encode(part)
+            # Batches of equal size: a small last one would run the model at half its speed.
+            count = max(1, -(-len(rows) // self._model.batch_size))
+            for number, share in enumerate(np.array_split(np.asarray(rows, np.intp), count), start=1):
+                is_last = number == count
+                known = len(samples) - len(rows) if is_last else 0
+                yield _Batch(part, share.tolist(), len(share) + known, is_last)
+
+    def _rows_to_encode(self, part: _Part) -> list[int]:
+        """The rows whose embedding is not known yet; the known ones are filled in."""
+        rows = []
+        for row, sample in enumerate(part.samples):
+            known = self._reusable.get((sample.id, sample.size, sample.modified))
+            if known is None:
+                rows.append(row)
+            else:
+                part.vectors[row] = known
+                self.n_reused += 1
+        return rows
+
+    def _decoded_ahead(
+        self, batches: Iterator[_Batch], decoders: ThreadPoolExecutor
+    ) -> Iterator[tuple[_Batch, Decoding]]:
+        waiting: deque[tuple[_Batch, Decoding]] = deque()
+        for batch in batches:
+            samples = [batch.part.samples[row] for row in batch.rows]
+            tasks = [samples[start : start + IMAGES_A_TASK] for start in range(0, len(samples), IMAGES_A_TASK)]
+            waiting.append((batch, [decoders.submit(self._decode, task) for task in tasks]))
+            if len(waiting) > BATCHES_AHEAD:
+                yield waiting.popleft()
+        yield from waiting
+
+    def _decode(self, samples: Sequence[Sample]) -> list[Pixels | ImageError]:
+        results: list[Pixels | ImageError] = []
+        for sample in samples:
+            try:
+                if isinstance(sample, FaultySample):
+                    raise ImageError(sample.reason)
+                with one_unreadable("cannot be read"):
+                    results.append(self._model.prepare(self._source.read(sample.id)))
+            except ImageError as error:
+                results.append(error)
+        return results
+
+    def _collect(self, decoding: Decoding) -> list[Pixels | ImageError]:
+        began = time.perf_counter()
+        results = [result for future in decoding for result in future.result()]
+        self.seconds_waiting += time.perf_counter() - began
+        return results
+
+    def _encode(self, batch: _Batch, results: list[Pixels | ImageError]) -> int:
+        """Hand the readable images to the model, note why the others are not; returns how many are not."""
+        rows, pixels = [], []
+        for row, result in zip(batch.rows, results, strict=True):
+            if isinstance(result, ImageError):
+                batch.part.reasons[row] = str(result)
+            else:
+                rows.append(row)
+                pixels.append(result)
+        if pixels:
+            if len({image.shape for image in pixels}) > 1:
+                raise ModelError(
+                    "the model's image processor gives images of different sizes, which cannot share a batch."
+                    " Run again with --batch-size 1."
+                )
+            batch.part.encoded.append((rows, self._model.encode_images(np.stack(pixels))))
+            self.n_embedded += len(rows)
+        return len(batch.rows) - len(rows)
+
+    def _write(self, part: _Part) -> None:
+        for rows, features in part.encoded:
+            # The first time that anything waits for the device: the model is already busy with the next part.
+            vectors = features.cpu().numpy()
+            for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
+                part.reasons[rows[row]] = "the model gave no finite embedding (NaN or infinity)"
+                vectors[row] = 0
+            part.vectors[rows] = vectors
+        self._store.write_part(part.name, part.samples, part.vectors, part.reasons)

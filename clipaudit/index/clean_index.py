@@ -1,0 +1,302 @@
+"""The clean index: one row a sample, with every score, every verdict and the configuration that produced them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from clipaudit.auditing.config import AuditConfig
+from clipaudit.auditing.method import ESTIMATES, Decision, EstimateScores
+from clipaudit.checked import parse_json
+from clipaudit.errors import IndexFileError, UsageError
+from clipaudit.files import check_images, check_output, write_atomically
+from clipaudit.index.check import checked_table, content_digest, metadata_fault
+from clipaudit.index.file import REMEDY, read_table
+from clipaudit.selectors.combine import SELECTORS
+from clipaudit.spelling import Spellings
+
+FORMAT = 1
+CLASSES_IN_A_MESSAGE = 10
+_METADATA_KEY, _DIGEST_KEY = b"clipaudit", b"clipaudit.digest"
+# Columns of each estimate, and the field of EstimateScores that they hold.
+_SCORE_COLUMNS = {
+    "p_label": "p_label",
+    "p_max": "p_max",
+    "consistency": "consistency",
+    "loss": "loss",
+    "posterior": "posterior",
+    "posterior_raw": "raw_posterior",
+}
+
+
+@dataclass(frozen=True)
+class CleanIndex:
+    """An audit's result.
+
+    Attributes:
+        table: One row a sample in source order; docs/clean-index.md describes the columns.
+        metadata: `config`, `class_names`, `model`, `source`, `root`, `prompts`, `mixtures`, `warnings` and more:
+            everything that is needed to trace and repeat the audit.
+        file: Where `read_index` read it, so that no report or export replaces it.
+    """
+
+    table: pa.Table
+    metadata: Mapping[str, Any]
+    file: Path | None = field(default=None, compare=False)
+
+    def __len__(self) -> int:
+        """Number of samples, unreadable ones included."""
+        return int(self.table.num_rows)
+
+    @property
+    def config(self) -> AuditConfig:
+        """The configuration that decided."""
+        return AuditConfig.from_dict(self.metadata["config"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """All K classes, in their order."""
+        return list(self.metadata["class_names"])
+
+    @property
+    def is_clean(self) -> NDArray[np.bool_]:
+        """(n,) bool; False where the image could not be read."""
+        return self._bools("is_clean")
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """(n,) bool: the image was read, so that there are scores."""
+        return np.asarray(pc.equal(self.table["status"], "ok").to_numpy())
+
+    @property
+    def clean_indices(self) -> NDArray[np.int64]:
+        """Row numbers of the clean samples, ascending: what `torch.utils.data.Subset` takes."""
+        return np.flatnonzero(self.is_clean)
+
+    @property
+    def reviewed(self) -> NDArray[np.bool_]:
+        """(n,) bool: a person has marked the sample."""
+        if not self.has_reviews:
+            return np.zeros(len(self), bool)
+        return np.asarray(pc.is_valid(self.table["reviewed"]).to_numpy())
+
+    @property
+    def in_doubt(self) -> NDArray[np.bool_]:
+        """(n,) bool: read, not called clean, and not settled by a person."""
+        return self.readable & ~self.is_clean & ~self.reviewed
+
+    @property
+    def noise_rate(self) -> float:
+        """Share of the readable samples whose label is in doubt, in [0, 1]."""
+        readable = self.readable
+        return float(self.in_doubt[readable].mean()) if readable.any() else 0.0
+
+    @property
+    def has_reviews(self) -> bool:
+        """A person's marks were applied: there are the columns `reviewed` and `label_given`."""
+        return "reviewed" in self.table.column_names
+
+    def class_index(self, name: str) -> int:
+        """The number of a class, by its name or by another spelling of it that could mean no other class.
+
+        Raises:
+            UsageError: there is no such class.
+        """
+        number = self._spellings.find(name)
+        if number is None:
+            names = self.class_names
+            listed = ", ".join(names[:CLASSES_IN_A_MESSAGE]) + (", ..." if len(names) > CLASSES_IN_A_MESSAGE else "")
+            raise UsageError(f"the index has no class {name!r}. Its classes: {listed}.")
+        return number
+
+    @cached_property
+    def _spellings(self) -> Spellings:
+        return Spellings(self.class_names)
+
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) class index of each label, as a review left it."""
+        return self._class_indices("label")
+
+    def scored_labels(self) -> NDArray[np.int64]:
+        """(n,) class index of the label that the scores are about: the given one, before any review."""
+        return self._class_indices("label_given" if self.has_reviews else "label")
+
+    def estimates(self) -> dict[str, EstimateScores]:
+        """The scores of the readable samples, as `decide` takes them."""
+        rows = self.table.filter(pc.equal(self.table["status"], "ok"))
+        index = CleanIndex(rows, self.metadata)
+        result = {}
+        for name in ESTIMATES:
+            scores = {field: rows[f"{name}_{column}"].to_numpy() for column, field in _SCORE_COLUMNS.items()}
+            result[name] = EstimateScores(prediction=index._class_indices(f"{name}_label"), **scores)
+        return result
+
+    def check_output(self, path: str | Path, inputs: Iterable[str | Path | None] = ()) -> None:
+        """Refuse a file that cannot be written, or that would replace an input, the source or an image of the index.
+
+        Raises:
+            UsageError, ClipAuditError: as `clipaudit.files.check_output`.
+        """
+        check_output(path, [*inputs, self.metadata["source"]])
+        ids = (sample_id for chunk in self.table["id"].chunks for sample_id in chunk.to_pylist())
+        check_images(path, ids, self.metadata["root"])
+
+    def write(self, path: str | Path) -> None:
+        """Write the index as Parquet; the file appears whole or not at all.
+
+        Raises:
+            UsageError, ClipAuditError: as `check_output`, or the disk is full.
+        """
+        self.check_output(path)
+        content = json.dumps({"format": FORMAT, **self.metadata}, ensure_ascii=False, sort_keys=True).encode()
+        digest = content_digest(self.table, content).encode()
+        table = self.table.replace_schema_metadata({_METADATA_KEY: content, _DIGEST_KEY: digest})
+        write_atomically(
+            Path(path), lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        )
+
+    def _bools(self, column: str) -> NDArray[np.bool_]:
+        return np.asarray(pc.fill_null(self.table[column], False).to_numpy())
+
+    def _class_indices(self, column: str) -> NDArray[np.int64]:
+        names = pa.array(self.class_names, pa.string())
+        return np.asarray(pc.index_in(self.table[column].cast(pa.string()), names).to_numpy().astype(np.int64))
+
+
+def read_index(path: str | Path) -> CleanIndex:
+    """Read a clean index, after a check of everything in it.
+
+    Raises:
+        IndexFileError: there is no such file, `clipaudit select` did not write it, it is damaged, or other software
+            changed it; the message names the column and row.
+    """
+    path = Path(path)
+    table = read_table(path)
+    found = table.schema.metadata or {}
+    if _METADATA_KEY not in found:
+        raise IndexFileError(_without_metadata(path, table))
+    content = found[_METADATA_KEY]
+    try:
+        metadata = parse_json(content)
+        current = metadata.pop("format") == FORMAT
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise IndexFileError(f"{path} has damaged metadata. {REMEDY}") from None
+    if not current:
+        raise IndexFileError(f"{path} was written by another version of clipaudit. {REMEDY}")
+    if fault := metadata_fault(metadata):
+        raise IndexFileError(f"{path} has damaged metadata: {fault}. {REMEDY}")
+    checked = checked_table(table.replace_schema_metadata(None), metadata["class_names"])
+    if isinstance(checked, str):
+        raise IndexFileError(f"{path} is no valid clean index: {checked}. {REMEDY}")
+    if _DIGEST_KEY in found and content_digest(checked, content) != found[_DIGEST_KEY].decode(errors="replace"):
+        raise IndexFileError(
+            f"{path} is not as clipaudit wrote it: it is damaged, or other software changed it. {REMEDY}"
+            " To change an index yourself, use clipaudit.CleanIndex(table, metadata).write(path)."
+        )
+    return CleanIndex(checked, metadata, path)
+
+
+def _without_metadata(path: Path, table: pa.Table) -> str:
+    if {"id", "label", "status", "is_clean"} <= set(table.column_names):
+        return (
+            f"{path} has the columns of a clean index, but lost its metadata, which pandas, polars and other software"
+            f" leave out. {REMEDY}"
+        )
+    return f"{path} is no clean index: clipaudit did not write it. Make one with: clipaudit select"
+
+
+def build_table(
+    samples: pa.Table,
+    root: str,
+    labels: NDArray[np.int64],
+    class_names: list[str],
+    estimates: Mapping[str, EstimateScores],
+    suggestion: tuple[NDArray[np.int64], NDArray[np.float32]],
+    decision: Decision,
+) -> pa.Table:
+    """The index's table.
+
+    Args:
+        samples: `id`, `status` and `reason` of all n samples.
+        root: What the ids are relative to.
+        labels: (n,) class indices, of all samples.
+        class_names: K names.
+        estimates: Scores of the m readable samples.
+        suggestion: For these, the suggested class and its probability.
+        decision: For these, the flags.
+    """
+    readable = np.asarray(pc.equal(samples["status"], "ok").to_numpy())
+
+    def spread(values: NDArray[Any]) -> pa.Array:
+        """m values onto n rows, null where the image could not be read."""
+        return pa.array(_full(values, readable), mask=~readable)
+
+    def names(indices: pa.Array) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(indices, pa.array(class_names))
+
+    suggested, probability = suggestion
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        "id": samples["id"],
+        "path": pc.if_else(
+            pc.starts_with(samples["id"], "/"), samples["id"], pc.binary_join_element_wise(root, samples["id"], "/")
+        ),
+        "label": names(pa.array(labels.astype(np.int32))),
+        "is_clean": pa.array(_full(decision.is_clean, readable)),
+        "clean_score": spread(decision.clean_score),
+        "suggested_label": names(spread(suggested.astype(np.int32))),
+        "suggested_probability": spread(probability),
+        **{f"{name}_clean": spread(decision.verdicts[name]) for name in SELECTORS},
+        "fallback": spread(decision.fallback),
+    }
+    for name, scores in estimates.items():
+        columns[f"{name}_label"] = names(spread(scores.prediction.astype(np.int32)))
+        for column, attribute in _SCORE_COLUMNS.items():
+            columns[f"{name}_{column}"] = spread(getattr(scores, attribute))
+    return pa.table({**columns, "status": samples["status"], "reason": samples["reason"]})
+
+
+def replace_decision(index: CleanIndex, decision: Decision, config: AuditConfig) -> CleanIndex:
+    """The same scores with other flags; what a review said stays."""
+    readable, table = index.readable, index.table
+    decided: dict[str, NDArray[Any]] = {f"{name}_clean": decision.verdicts[name] for name in SELECTORS}
+    decided |= {"clean_score": decision.clean_score, "fallback": decision.fallback}
+    for name, values in decided.items():
+        column = pa.array(_full(values, readable), mask=~readable)
+        table = table.set_column(table.column_names.index(name), name, column)
+    is_clean = _full(decision.is_clean, readable)
+    if index.has_reviews:
+        is_clean = overrule(is_clean, table["reviewed"], readable)
+    table = table.set_column(table.column_names.index("is_clean"), "is_clean", pa.array(is_clean))
+    return CleanIndex(table, {**index.metadata, "config": config.to_dict()})
+
+
+def overrule(
+    is_clean: NDArray[np.bool_], marks: pa.Array | pa.ChunkedArray, readable: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Flags after a review: a person's word beats every selector, but makes no image readable.
+
+    Args:
+        is_clean: (n,) what the selectors decided.
+        marks: n strings: "right", "relabel", "drop", or null where nobody looked.
+        readable: (n,) the image could be read.
+    """
+    marked = np.asarray(pc.is_valid(marks).to_numpy(zero_copy_only=False))
+    kept = np.asarray(pc.fill_null(pc.not_equal(marks, "drop"), False).to_numpy(zero_copy_only=False))
+    return np.where(marked, kept & readable, is_clean)
+
+
+def _full(values: NDArray[Any], readable: NDArray[np.bool_]) -> NDArray[Any]:
+    """m values of the readable samples onto all n rows, zero elsewhere."""
+    full = np.zeros(len(readable), values.dtype)
+    full[readable] = values
+    return full

@@ -1,0 +1,1 @@
+"""Prompts by class: the sets, their check, and how new ones are written."""
