@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 import clipaudit
 from benchmarks.memory import peak_memory, reset_peak_memory
+from clipaudit.auditing.metrics import best_threshold, metrics
 from clipaudit.calls.corrupt import CIFAR10_MAP, asymmetric, symmetric
-from clipaudit.calls.evaluate import best_threshold, metrics
 from clipaudit.clip.encoders import load_encoder
 from clipaudit.prompts.sets import class_prompts, find_prompts
 

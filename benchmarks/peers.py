@@ -20,7 +20,7 @@ from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from clipaudit.calls.evaluate import best_threshold
+from clipaudit.auditing.metrics import best_threshold
 from clipaudit.estimates import ZeroShot
 
 # Neighbours that are looked up once for all peers; each subsample then finds its own among them.

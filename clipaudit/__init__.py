@@ -14,114 +14,98 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipaudit.auditing.config import PRESETS, AuditConfig
-    from clipaudit.cache.embeddings import EmbeddingsCache
-    from clipaudit.calls.corrupt import Corruption, corrupt
-    from clipaudit.calls.embed import EmbedSummary, embed
-    from clipaudit.calls.evaluate import Evaluation, Metrics, evaluate
-    from clipaudit.calls.export import export
-    from clipaudit.calls.import_ import import_dataset
-    from clipaudit.calls.predict import predict
-    from clipaudit.calls.review import ReviewSummary, apply_marks
-    from clipaudit.calls.select import reselect, reviewed_threshold, select
-    from clipaudit.calls.train import TrainProgress, TrainSummary, train
-    from clipaudit.clip.encoders import EncoderOptions
-    from clipaudit.clip.pipeline import EmbedProgress
-    from clipaudit.errors import ClipAuditError
-    from clipaudit.index.clean_index import CleanIndex, read_index
-    from clipaudit.prompts.check import PromptReport, check_prompts
-    from clipaudit.prompts.generation import GenerationSummary, generate_prompts
-    from clipaudit.prompts.language_models import Endpoint, LocalModel
-    from clipaudit.prompts.writing import new_prompts
-    from clipaudit.report import ReportSummary, write_report
-    from clipaudit.samples import SourceOptions
-    from clipaudit.training.recipes import RECIPES, TrainConfig, recipe
+    from clipaudit.auditing.config import PRESETS as PRESETS
+    from clipaudit.auditing.config import AuditConfig as AuditConfig
+    from clipaudit.auditing.metrics import Metrics as Metrics
+    from clipaudit.cache.embeddings import EmbeddingsCache as EmbeddingsCache
+    from clipaudit.calls.corrupt import Corruption as Corruption
+    from clipaudit.calls.corrupt import corrupt as corrupt
+    from clipaudit.calls.doubts import Doubts as Doubts
+    from clipaudit.calls.doubts import find_doubts as find_doubts
+    from clipaudit.calls.embed import EmbedSummary as EmbedSummary
+    from clipaudit.calls.embed import embed as embed
+    from clipaudit.calls.evaluate import Evaluation as Evaluation
+    from clipaudit.calls.evaluate import evaluate as evaluate
+    from clipaudit.calls.export import export as export
+    from clipaudit.calls.import_ import import_dataset as import_dataset
+    from clipaudit.calls.predict import predict as predict
+    from clipaudit.calls.review import ReviewSummary as ReviewSummary
+    from clipaudit.calls.review import apply_marks as apply_marks
+    from clipaudit.calls.select import reselect as reselect
+    from clipaudit.calls.select import reviewed_threshold as reviewed_threshold
+    from clipaudit.calls.select import select as select
+    from clipaudit.calls.train import TrainProgress as TrainProgress
+    from clipaudit.calls.train import TrainSummary as TrainSummary
+    from clipaudit.calls.train import train as train
+    from clipaudit.clip.encoders import EncoderOptions as EncoderOptions
+    from clipaudit.clip.pipeline import EmbedProgress as EmbedProgress
+    from clipaudit.errors import ClipAuditError as ClipAuditError
+    from clipaudit.index.clean_index import CleanIndex as CleanIndex
+    from clipaudit.index.clean_index import read_index as read_index
+    from clipaudit.prompts.check import PromptReport as PromptReport
+    from clipaudit.prompts.check import check_prompts as check_prompts
+    from clipaudit.prompts.generation import GenerationSummary as GenerationSummary
+    from clipaudit.prompts.generation import generate_prompts as generate_prompts
+    from clipaudit.prompts.language_models import Endpoint as Endpoint
+    from clipaudit.prompts.language_models import LocalModel as LocalModel
+    from clipaudit.prompts.writing import new_prompts as new_prompts
+    from clipaudit.report import ReportSummary as ReportSummary
+    from clipaudit.report import write_report as write_report
+    from clipaudit.report.figure import write_figure as write_figure
+    from clipaudit.samples import SourceOptions as SourceOptions
+    from clipaudit.training.recipes import RECIPES as RECIPES
+    from clipaudit.training.recipes import TrainConfig as TrainConfig
+    from clipaudit.training.recipes import recipe as recipe
 
 __version__ = "0.1.0"
 
+# Each public name and the module that it lives in; the imports above say the same to tools that read types.
 _HOMES = {
-    "import_dataset": "calls.import_",
-    "Corruption": "calls.corrupt",
-    "corrupt": "calls.corrupt",
-    "check_prompts": "prompts.check",
-    "PromptReport": "prompts.check",
-    "new_prompts": "prompts.writing",
-    "generate_prompts": "prompts.generation",
-    "GenerationSummary": "prompts.generation",
-    "Endpoint": "prompts.language_models",
-    "LocalModel": "prompts.language_models",
     "AuditConfig": "auditing.config",
-    "CleanIndex": "index.clean_index",
-    "ClipAuditError": "errors",
-    "EmbedProgress": "clip.pipeline",
-    "EmbedSummary": "calls.embed",
-    "EmbeddingsCache": "cache.embeddings",
-    "EncoderOptions": "clip.encoders",
-    "Evaluation": "calls.evaluate",
-    "Metrics": "calls.evaluate",
     "PRESETS": "auditing.config",
-    "RECIPES": "training.recipes",
-    "ReportSummary": "report",
-    "ReviewSummary": "calls.review",
-    "SourceOptions": "samples",
-    "TrainConfig": "training.recipes",
-    "TrainProgress": "calls.train",
-    "TrainSummary": "calls.train",
-    "apply_marks": "calls.review",
+    "Metrics": "auditing.metrics",
+    "EmbeddingsCache": "cache.embeddings",
+    "corrupt": "calls.corrupt",
+    "Corruption": "calls.corrupt",
+    "Doubts": "calls.doubts",
+    "find_doubts": "calls.doubts",
     "embed": "calls.embed",
+    "EmbedSummary": "calls.embed",
     "evaluate": "calls.evaluate",
+    "Evaluation": "calls.evaluate",
     "export": "calls.export",
+    "import_dataset": "calls.import_",
     "predict": "calls.predict",
-    "read_index": "index.clean_index",
-    "recipe": "training.recipes",
+    "apply_marks": "calls.review",
+    "ReviewSummary": "calls.review",
     "reselect": "calls.select",
     "reviewed_threshold": "calls.select",
     "select": "calls.select",
     "train": "calls.train",
+    "TrainProgress": "calls.train",
+    "TrainSummary": "calls.train",
+    "EncoderOptions": "clip.encoders",
+    "EmbedProgress": "clip.pipeline",
+    "ClipAuditError": "errors",
+    "CleanIndex": "index.clean_index",
+    "read_index": "index.clean_index",
+    "check_prompts": "prompts.check",
+    "PromptReport": "prompts.check",
+    "generate_prompts": "prompts.generation",
+    "GenerationSummary": "prompts.generation",
+    "Endpoint": "prompts.language_models",
+    "LocalModel": "prompts.language_models",
+    "new_prompts": "prompts.writing",
+    "ReportSummary": "report",
     "write_report": "report",
+    "write_figure": "report.figure",
+    "SourceOptions": "samples",
+    "recipe": "training.recipes",
+    "RECIPES": "training.recipes",
+    "TrainConfig": "training.recipes",
 }
 
-__all__ = [
-    "PRESETS",
-    "RECIPES",
-    "AuditConfig",
-    "CleanIndex",
-    "ClipAuditError",
-    "Corruption",
-    "EmbedProgress",
-    "EmbedSummary",
-    "EmbeddingsCache",
-    "EncoderOptions",
-    "Endpoint",
-    "Evaluation",
-    "GenerationSummary",
-    "LocalModel",
-    "Metrics",
-    "PromptReport",
-    "ReportSummary",
-    "ReviewSummary",
-    "SourceOptions",
-    "TrainConfig",
-    "TrainProgress",
-    "TrainSummary",
-    "apply_marks",
-    "check_prompts",
-    "corrupt",
-    "embed",
-    "evaluate",
-    "export",
-    "generate_prompts",
-    "import_dataset",
-    "new_prompts",
-    "predict",
-    "read_index",
-    "recipe",
-    "reselect",
-    "reviewed_threshold",
-    "select",
-    "train",
-    "write_report",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 import clipaudit
 from benchmarks.reference_networks import ConvolutionalTower, build_clip
-from clipaudit.calls.evaluate import Metrics
+from clipaudit.auditing.metrics import Metrics
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "reference_clip"
 N = 1_500

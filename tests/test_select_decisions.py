@@ -19,11 +19,12 @@ import clipaudit
 from clipaudit import AuditConfig, CleanIndex
 from clipaudit.auditing.config import PRESETS
 from clipaudit.auditing.method import decide, score
+from clipaudit.auditing.metrics import metrics
 from clipaudit.cache.embeddings import EmbeddingsCache
-from clipaudit.calls.evaluate import deciding_column
 from clipaudit.calls.review import apply_marks
 from clipaudit.demo.digits import CLASS_NAMES
 from clipaudit.errors import SourceError, UsageError
+from clipaudit.index.clean_index import deciding_column
 
 Digits = tuple[Path, dict[str, str]]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -227,7 +228,7 @@ def test_evaluation_and_report_judge_the_posterior_that_decided(noisy_cache: Pat
     assert deciding_column("induced_loss", index.config) == "induced_posterior_raw"
     assert deciding_column("induced_consistency", index.config) == "induced_consistency"
     right = np.array(index.table["label"].to_pylist()) == truth
-    expected = clipaudit.calls.evaluate.metrics(
+    expected = metrics(
         right,
         index.table["induced_loss_clean"].to_numpy(zero_copy_only=False),
         index.table["induced_posterior_raw"].to_numpy(),

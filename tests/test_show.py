@@ -70,8 +70,8 @@ def test_the_most_doubtful_come_first(noisy_index: CleanIndex) -> None:
     ids, labels = (noisy_index.table[name].to_pylist() for name in ("id", "label"))
     assert [doubt.id for doubt in doubts.samples] == [ids[row] for row in lowest]
     assert [doubt.given for doubt in doubts.samples] == [labels[row] for row in lowest]
-    assert doubts.overview.n == 600
-    assert doubts.overview.n_in_doubt == len(noisy) == sum(entry.n_in_doubt for entry in doubts.classes)
+    assert doubts.counts.n == 600
+    assert doubts.counts.n_in_doubt == len(noisy) == sum(entry.n_in_doubt for entry in doubts.classes)
     shares = [entry.n_in_doubt / entry.n for entry in doubts.classes]
     assert shares == sorted(shares, reverse=True)
     assert doubts.samples[0].reason.startswith(f"zero-shot sees {doubts.samples[0].suggested}")
@@ -81,7 +81,7 @@ def test_one_class_in_any_spelling(noisy_index: CleanIndex) -> None:
     doubts = find_doubts(noisy_index, class_name=" NINE", top=1000)
     labels = np.array(noisy_index.table["label"].to_pylist())
     assert doubts.class_name == "nine"
-    assert doubts.overview.n == (labels == "nine").sum()
+    assert doubts.counts.n == (labels == "nine").sum()
     assert len(doubts.samples) == ((labels == "nine") & ~noisy_index.is_clean).sum()
     assert {doubt.given for doubt in doubts.samples} == {"nine"}
     with pytest.raises(UsageError, match=r"no class 'lynx'\. Its classes: eight, five"):
@@ -94,9 +94,9 @@ def test_what_a_person_marked_is_settled(noisy_index: CleanIndex, tmp_path: Path
     marks.write_text(f"id,mark,label\n{first.id},drop,\n")
     doubts = find_doubts(apply_marks(noisy_index, marks)[0], top=1)
     assert doubts.samples == [second]
-    before = find_doubts(noisy_index).overview.n_in_doubt
-    assert (doubts.overview.n_reviewed, before - doubts.overview.n_in_doubt) == (1, 1)
-    assert doubts.overview.n_in_doubt == sum(entry.n_in_doubt for entry in doubts.classes)
+    before = find_doubts(noisy_index).counts.n_in_doubt
+    assert (doubts.counts.n_reviewed, before - doubts.counts.n_in_doubt) == (1, 1)
+    assert doubts.counts.n_in_doubt == sum(entry.n_in_doubt for entry in doubts.classes)
 
 
 def test_a_pipe_gets_a_plain_line_for_each_sample(noisy_index: CleanIndex, index_file: Path, run_cli: Cli) -> None:

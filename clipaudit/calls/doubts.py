@@ -15,7 +15,7 @@ from clipaudit.report.wording import reasons
 
 
 @dataclass(frozen=True)
-class Overview:
+class Counts:
     """Counts over all samples, or over those of one class.
 
     Attributes:
@@ -70,14 +70,14 @@ class Doubts:
 
     Attributes:
         class_name: The class as the index spells it; None for all.
-        overview: Counts.
+        counts: Counts.
         classes: Classes with labels in doubt, the largest share first.
         confusions: (given, suggested, samples in doubt) of two different classes, most frequent first.
         samples: The most doubtful first, without those that a person has marked: they are settled.
     """
 
     class_name: str | None
-    overview: Overview
+    counts: Counts
     classes: list[ClassDoubt]
     confusions: list[tuple[str, str, int]]
     samples: list[Doubt]
@@ -98,7 +98,7 @@ def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 
     columns, number = read_columns(index), None if class_name is None else index.class_index(class_name)
     mine = np.ones(len(index), bool) if number is None else columns.labels == number
     in_doubt = mine & columns.in_doubt
-    overview = Overview(
+    counts = Counts(
         n=int(mine.sum()),
         n_clean=int((mine & columns.is_clean).sum()),
         n_in_doubt=int(in_doubt.sum()),
@@ -108,7 +108,7 @@ def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 
     rows = np.flatnonzero(in_doubt)
     rows = rows[np.argsort(columns.score[rows], kind="stable")[:top]]
     name = None if number is None else columns.class_names[number]
-    return Doubts(name, overview, _classes(columns, mine), _confusions(columns, in_doubt), _samples(columns, rows))
+    return Doubts(name, counts, _classes(columns, mine), _confusions(columns, in_doubt), _samples(columns, rows))
 
 
 def _classes(columns: Columns, mine: NDArray[np.bool_]) -> list[ClassDoubt]:

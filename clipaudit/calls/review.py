@@ -14,14 +14,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipaudit.errors import SourceError, UsageError
+from clipaudit.index.check import DROP, MARKS, RELABEL, RIGHT
 from clipaudit.index.clean_index import CleanIndex, overrule
 from clipaudit.samples.matching import NONE, Matcher
 from clipaudit.samples.tables import listed, open_table, same_column
 from clipaudit.samples.values import is_missing, text_of
 from clipaudit.text import excerpt, unescape_formula
 
-RIGHT, RELABEL, DROP = "right", "relabel", "drop"
-MARKS = (RIGHT, RELABEL, DROP)
 MARKS_COLUMNS = ("id", "mark", "label")
 
 

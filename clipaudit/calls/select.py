@@ -17,6 +17,7 @@ from clipaudit import __version__
 from clipaudit.auditing.config import DECISION_FIELDS, AuditConfig
 from clipaudit.auditing.labels import AuditedLabels, audited_labels, listed_classes
 from clipaudit.auditing.method import ESTIMATES, Scores, decide, score
+from clipaudit.auditing.metrics import best_threshold
 from clipaudit.auditing.plausibility import (
     class_warnings,
     decision_warnings,
@@ -28,9 +29,9 @@ from clipaudit.auditing.plausibility import (
 from clipaudit.cache.embeddings import CacheInfo, EmbeddingsCache
 from clipaudit.cache.texts import read_texts, write_texts
 from clipaudit.calls.embed import CACHE_HOME
-from clipaudit.calls.evaluate import best_threshold
 from clipaudit.clip.encoders import EncoderOptions, choose_device, load_encoder
 from clipaudit.errors import CacheError, SourceError, UsageError
+from clipaudit.index.check import DROP
 from clipaudit.index.clean_index import CleanIndex, build_table, replace_decision
 from clipaudit.prompts.sets import ClassPrompts, class_prompts, find_prompts
 
@@ -161,7 +162,7 @@ def reviewed_threshold(index: CleanIndex) -> float:
         raise UsageError("the index holds no review. Mark samples in the report, then merge them: clipaudit apply")
     readable, given = index.readable, index.scored_labels()
     marked = index.reviewed[readable]
-    kept = np.asarray(pc.fill_null(pc.not_equal(index.table["reviewed"], "drop"), False).to_numpy())
+    kept = np.asarray(pc.fill_null(pc.not_equal(index.table["reviewed"], DROP), False).to_numpy())
     right = (kept & (index.labels() == given))[readable][marked]
     for kind, held in (("right", right), ("wrong", ~right)):
         if not held.any():

@@ -18,8 +18,9 @@ from rich.table import Column, Table
 from clipaudit.text import printable
 
 if TYPE_CHECKING:
+    from clipaudit.auditing.metrics import Metrics
     from clipaudit.calls.embed import EmbedSummary
-    from clipaudit.calls.evaluate import Evaluation, Metrics
+    from clipaudit.calls.evaluate import Evaluation
     from clipaudit.clip.pipeline import EmbedProgress
     from clipaudit.index.clean_index import CleanIndex
 
@@ -127,17 +128,17 @@ def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
     from clipaudit.calls.doubts import find_doubts
 
     doubts = find_doubts(index, top=0)
-    overview = doubts.overview
+    counts = doubts.counts
     print_line(
-        f"[bold]{overview.n:,} labels audited[/bold], {len(index.class_names):,} classes, from"
+        f"[bold]{counts.n:,} labels audited[/bold], {len(index.class_names):,} classes, from"
         f" {safe(index.metadata['source'])}"
     )
-    print_line(f"  clean          {overview.n_clean:,}")
-    print_line(f"  in doubt       {overview.n_in_doubt:,}, an estimated noise rate of {index.noise_rate:.1%}")
-    if overview.n_unreadable:
-        print_line(f"  unreadable     {overview.n_unreadable:,}")
-    if overview.n_reviewed:
-        print_line(f"  reviewed       {overview.n_reviewed:,} by a person, whose word is kept")
+    print_line(f"  clean          {counts.n_clean:,}")
+    print_line(f"  in doubt       {counts.n_in_doubt:,}, an estimated noise rate of {index.noise_rate:.1%}")
+    if counts.n_unreadable:
+        print_line(f"  unreadable     {counts.n_unreadable:,}")
+    if counts.n_reviewed:
+        print_line(f"  reviewed       {counts.n_reviewed:,} by a person, whose word is kept")
     show_decided(index.metadata.get("decided", {}))
     if doubts.classes:
         table = Table("class", "in doubt", "of", "share", title="Classes most in doubt", title_justify="left")

@@ -37,28 +37,28 @@ def show(
 
     held = read_index(index)
     doubts = find_doubts(held, class_name=class_name, top=top)
-    _show_overview(doubts, held)
+    _show_counts(doubts, held)
     if doubts.classes and doubts.class_name is None:
         _print(f"Classes most in doubt ({_of(CLASSES_SHOWN, len(doubts.classes))})", _classes_table(doubts))
     if doubts.samples:
-        shown = _of(len(doubts.samples), doubts.overview.n_in_doubt)
+        shown = _of(len(doubts.samples), doubts.counts.n_in_doubt)
         _print(f"Most doubtful samples ({shown})", _samples_table(doubts, held))
 
 
-def _show_overview(doubts: Doubts, index: CleanIndex) -> None:
+def _show_counts(doubts: Doubts, index: CleanIndex) -> None:
     from clipaudit.cli.console import print_line, safe, show_decided, show_warnings
 
-    overview, name = doubts.overview, doubts.class_name
+    counts, name = doubts.counts, doubts.class_name
     what = f"{len(index.class_names):,} classes" if name is None else f"labelled {safe(name)}"
-    print_line(f"[bold]{overview.n:,} samples[/bold], {what}, from {safe(index.metadata['source'])}")
-    n_readable = overview.n - overview.n_unreadable
-    share = f", {overview.n_in_doubt / n_readable:.1%}" if n_readable else ""
-    print_line(f"  clean          {overview.n_clean:,}")
-    print_line(f"  in doubt       {overview.n_in_doubt:,}{share}")
-    if overview.n_unreadable:
-        print_line(f"  unreadable     {overview.n_unreadable:,}")
-    if overview.n_reviewed:
-        print_line(f"  reviewed       {overview.n_reviewed:,}, settled and not listed below")
+    print_line(f"[bold]{counts.n:,} samples[/bold], {what}, from {safe(index.metadata['source'])}")
+    n_readable = counts.n - counts.n_unreadable
+    share = f", {counts.n_in_doubt / n_readable:.1%}" if n_readable else ""
+    print_line(f"  clean          {counts.n_clean:,}")
+    print_line(f"  in doubt       {counts.n_in_doubt:,}{share}")
+    if counts.n_unreadable:
+        print_line(f"  unreadable     {counts.n_unreadable:,}")
+    if counts.n_reviewed:
+        print_line(f"  reviewed       {counts.n_reviewed:,}, settled and not listed below")
     if name is None:
         show_decided({word: text for word, text in index.metadata.get("decided", {}).items() if word in DECIDED_SHOWN})
         show_warnings(index.metadata["warnings"])

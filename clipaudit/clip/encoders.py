@@ -66,9 +66,6 @@ class Encoder:
         config = json.loads(json.dumps(self._image_processor.to_dict(), sort_keys=True, default=str))
         check_processor(options.model, config)
         self._preprocessing = None if options.exact else Preprocessing.from_processor(config)
-        if self._preprocessing:
-            self._mean = torch.tensor(self._preprocessing.mean, device=self.device)
-            self._std = torch.tensor(self._preprocessing.std, device=self.device)
         weights = _hash_weights(model)
         self.logit_scale = float(model.logit_scale.detach().exp()) if hasattr(model, "logit_scale") else 1 / 0.07
         self._model = model.to(self.device, getattr(torch, self.precision)).eval()

@@ -32,6 +32,9 @@ from clipaudit.checked import (
 from clipaudit.errors import UsageError
 from clipaudit.selectors.combine import SELECTORS
 
+# What a person may say of a label.
+RIGHT, RELABEL, DROP = "right", "relabel", "drop"
+MARKS = (RIGHT, RELABEL, DROP)
 TEXT, FLAG, CLASS = pa.string(), pa.bool_(), pa.dictionary(pa.int32(), pa.string())
 SINGLE, DOUBLE = pa.float32(), pa.float64()
 # Rounding may carry a probability or a loss past its bound by a few of the last digits of single precision.
@@ -82,7 +85,7 @@ COLUMNS = (
             Column(f"{name}_posterior_raw", DOUBLE),
         )
     ),
-    Column("reviewed", TEXT, "anywhere", values=("right", "relabel", "drop")),
+    Column("reviewed", TEXT, "anywhere", values=MARKS),
     Column("label_given", CLASS, "never"),
 )
 # Both or neither: `apply` writes them.

@@ -20,7 +20,7 @@ from clipaudit.auditing.method import ESTIMATES, Decision, EstimateScores
 from clipaudit.checked import parse_json
 from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import check_images, check_output, write_atomically
-from clipaudit.index.check import checked_table, content_digest, metadata_fault
+from clipaudit.index.check import DROP, checked_table, content_digest, metadata_fault
 from clipaudit.index.file import REMEDY, read_table
 from clipaudit.selectors.combine import SELECTORS
 from clipaudit.spelling import Spellings
@@ -206,6 +206,11 @@ def read_index(path: str | Path) -> CleanIndex:
     return CleanIndex(checked, metadata, path)
 
 
+def deciding_column(selector: str, config: AuditConfig) -> str:
+    """The column of an index that this selector puts its threshold on."""
+    return selector.replace("_loss", "_posterior_raw" if config.raw_posterior else "_posterior")
+
+
 def _without_metadata(path: Path, table: pa.Table) -> str:
     if {"id", "label", "status", "is_clean"} <= set(table.column_names):
         return (
@@ -291,7 +296,7 @@ def overrule(
         readable: (n,) the image could be read.
     """
     marked = np.asarray(pc.is_valid(marks).to_numpy(zero_copy_only=False))
-    kept = np.asarray(pc.fill_null(pc.not_equal(marks, "drop"), False).to_numpy(zero_copy_only=False))
+    kept = np.asarray(pc.fill_null(pc.not_equal(marks, DROP), False).to_numpy(zero_copy_only=False))
     return np.where(marked, kept & readable, is_clean)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from clipaudit.calls.evaluate import Metrics, deciding_column, metrics
+from clipaudit.auditing.metrics import Metrics, metrics
+from clipaudit.index.clean_index import deciding_column
 from clipaudit.report.charts import roc
 from clipaudit.report.choice import ERRORS_SHOWN
 from clipaudit.report.columns import Columns, Truth

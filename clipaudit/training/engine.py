@@ -15,7 +15,7 @@ from clipaudit.training.methods import Look
 from clipaudit.training.models import Architecture
 from clipaudit.training.pixels import Pixels
 
-PRECISIONS = ("auto", "bfloat16", "float32")
+TRAIN_PRECISIONS = ("auto", "bfloat16", "float32")
 # Values (3 h w an image) of the images that pass a network together when nothing is learned.
 VALUES_A_LOOK = 1 << 23
 
@@ -30,8 +30,8 @@ class Engine:
     """
 
     def __init__(self, device: torch.device, precision: str, architecture: Architecture) -> None:
-        if precision not in PRECISIONS:
-            raise UsageError(f"unknown precision {precision!r}. Choose one of: {', '.join(PRECISIONS)}.")
+        if precision not in TRAIN_PRECISIONS:
+            raise UsageError(f"unknown precision {precision!r}. Choose one of: {', '.join(TRAIN_PRECISIONS)}.")
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         self.device = device
         self.precision = ("bfloat16" if native else "float32") if precision == "auto" else precision

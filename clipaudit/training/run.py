@@ -74,7 +74,7 @@ Load = Callable[[Samples, NDArray[np.int64]], tuple[Pixels, NDArray[np.int64]]]
 
 
 @dataclass(frozen=True)
-class Judge:
+class HeldOut:
     """Images that measure accuracy: `name` is "val" or "test"."""
 
     name: str
@@ -96,7 +96,7 @@ class Material:
 
     data: TrainingSet
     pixels: Pixels
-    judges: list[Judge]
+    judges: list[HeldOut]
     notes: tuple[str, ...]
 
 
@@ -110,13 +110,13 @@ def decode_material(data: TrainingSet, test: Samples | None, load: Load) -> Mate
     data = data.without(unreadable)
     if not data.clean.any():
         raise SourceError("not one image of the clean subset can be read: there is nothing to train on.")
-    judges = [Judge("val", pixels, data.samples.labels, np.flatnonzero(data.held_out))]
+    judges = [HeldOut("val", pixels, data.samples.labels, np.flatnonzero(data.held_out))]
     notes = data.notes()
     if len(unreadable):
         notes.append(f"{len(unreadable):,} image(s) of the index can no longer be read and take no part")
     if test is not None:
         test_pixels, gone = load(test, np.arange(len(test)))
-        judges.append(Judge("test", test_pixels, test.labels, np.setdiff1d(np.arange(len(test)), gone)))
+        judges.append(HeldOut("test", test_pixels, test.labels, np.setdiff1d(np.arange(len(test)), gone)))
         notes += [f"{len(gone):,} test image(s) cannot be read and are not judged"] if len(gone) else []
     elif data.held_out.any():
         notes.append(
