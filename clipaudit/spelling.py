@@ -9,11 +9,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 
 # Bounds for what strangers' files declare: far above any real data set, low enough that no file exhausts the machine.
 MAX_CLASSES = 100_000
 MAX_LINE_CHARACTERS = 1_000
+NOTES_SHOWN = 5
 
 
 def tidy(name: str) -> str:
@@ -59,6 +61,28 @@ def alike(names: Iterable[str]) -> list[list[str]]:
     for name in dict.fromkeys(names):
         groups.setdefault(normalise(name), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def united(what: str, groups: Iterable[Collection[str]]) -> list[str]:
+    """Notes that several spellings were read as one class: "the folders 'cat' and 'cat ' are one class".
+
+    Args:
+        what: What carries the names, in the plural.
+        groups: The spellings of each class; those of a class with one are no news.
+    """
+    notes = []
+    for group in groups:
+        if len(group) > 1:
+            shown = [f"{name!a:.80}" for name in islice(group, NOTES_SHOWN)]
+            more = [f"{len(group) - NOTES_SHOWN:,} more"] if len(group) > NOTES_SHOWN else []
+            notes.append(f"the {what} {' and '.join(shown + more)} are one class")
+    return first_notes(notes, f"classes have several spellings among the {what}")
+
+
+def first_notes(notes: list[str], more: str) -> list[str]:
+    """The first NOTES_SHOWN notes of a kind, and how many more there are, ending in `more`."""
+    rest = len(notes) - NOTES_SHOWN
+    return notes if rest <= 0 else [*notes[:NOTES_SHOWN], f"{rest:,} more {more}"]
 
 
 class Spellings:

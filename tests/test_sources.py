@@ -556,33 +556,64 @@ def test_spellings_that_look_the_same_are_one_class(tmp_path: Path, run_cli: Cli
     assert "Dog" in result.stdout.split("warning", 1)[1]
 
 
-@pytest.mark.parametrize("kind", ["manifest", "manifest.parquet", "images.parquet", "labels"])
-def test_every_table_says_which_labels_it_united_and_which_look_missing(kind: str, tmp_path: Path) -> None:
-    """The tables of FAULTS 18 and 19; the columns `--labels` and `--truth` read the same way."""
-    given = ["deer", "deer ", "cafe\u0301", "caf\u00e9", "None", "NA", "NA"]
+SPELLED = ["deer", "deer ", "cafe\u0301", "caf\u00e9", "None", "NA", "NA"]
+
+
+def labels_and_notes(kind: str, folder: Path, given: list[str]) -> tuple[list[str], list[str]]:
+    """What a table with these labels is read as, and what is said about it."""
     ids = [f"{number}.png" for number in range(len(given))]
-    touch(tmp_path, *ids)
-    if kind == "images.parquet":
-        source = open_source(write_parquet(tmp_path / "t.parquet", {"image": images(len(given)), "label": given}))
-        where = "row {}"
+    touch(folder, *ids)
+    table = folder / "t.csv" if kind.endswith("csv") else folder / "t.parquet"
+    if kind == "images":
+        write_parquet(table, {"image": images(len(given)), "label": given})
     elif kind == "manifest.parquet":
-        source = open_source(write_parquet(tmp_path / "t.parquet", {"path": ids, "label": given}))
-        where = "row {}"
+        write_parquet(table, {"path": ids, "label": given})
     else:
-        rows = [f"{path},{label}" for path, label in zip(ids, given, strict=True)]
-        (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
-        source = open_source(tmp_path / "t.csv")
-        where = "line {}"
-    if kind == "labels":
-        found, notes = (column := read_column(tmp_path / "t.csv", ids, tmp_path)).values, list(column.notes)
-    else:
-        found, notes = labels(source), source.notes()
+        table.write_text("\n".join(["path,label", *map(",".join, zip(ids, given, strict=True))]))
+    if kind == "labels.csv":
+        column = read_column(table, ids, folder)
+        return column.values, list(column.notes)
+    source = open_source(table)
+    return labels(source), source.notes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "first_rows"),
+    [
+        ("manifest.csv", ("line 6", "line 7")),
+        ("labels.csv", ("line 6", "line 7")),
+        ("manifest.parquet", ("row 4", "row 5")),
+        ("images", ("row 4", "row 5")),
+    ],
+)
+def test_every_table_says_which_labels_it_united_and_which_look_missing(
+    kind: str, first_rows: tuple[str, str], tmp_path: Path
+) -> None:
+    found, notes = labels_and_notes(kind, tmp_path, SPELLED)
     assert found == ["deer", "deer", "caf\u00e9", "caf\u00e9", "None", "NA", "NA"]
-    assert "the labels 'deer' and 'deer ' are one class" in notes
-    assert "the labels 'cafe\\u0301' and 'caf\\xe9' are one class" in notes
-    for label, row in (("None", 4), ("NA", 5)):
-        place = where.format(row + 2 if where.startswith("line") else row)
-        assert [note for note in notes if f"{place}: the label {label!r} looks like a missing one" in note], notes
+    *united, none, na = notes
+    assert united == [
+        "the labels 'deer' and 'deer ' are one class",
+        "the labels 'cafe\\u0301' and 'caf\\xe9' are one class",
+    ]
+    assert none.endswith(f"{first_rows[0]}: the label 'None' looks like a missing one")
+    assert na.endswith(f"{first_rows[1]}: the label 'NA' looks like a missing one")
+
+
+def test_notes_about_labels_are_few_however_many_labels_are_odd(tmp_path: Path) -> None:
+    """Hundreds of spellings of one class, of labels that look missing, and of files that have the same ones."""
+    given = ["deer" + " " * number for number in range(300)] + ["-" * number for number in range(1, 301)]
+    found, notes = labels_and_notes("manifest.csv", tmp_path / "csv", given)
+    assert found[299:301] == ["deer", "-"]
+    assert (len(notes), max(map(len, notes)) < 300) == (7, True)
+    assert "and 295 more are one class" in notes[0]
+    assert notes[-1] == "295 more labels look missing"
+    for number in range(10):
+        write_parquet(tmp_path / f"p/{number}.parquet", {"image": images(2), "label": ["NA", "dog"]})
+    source = open_source(tmp_path / "p")
+    labels(source)
+    assert [note for note in source.notes() if "'NA'" in note] == source.notes()[-1:]
+    assert "0.parquet" in source.notes()[-1]
 
 
 def test_names_go_with_numbered_folders_or_are_refused(tmp_path: Path) -> None:

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipaudit.samples.layout import is_split
-from clipaudit.spelling import alike, looks_missing, normalise
+from clipaudit.spelling import NOTES_SHOWN, alike, first_notes, looks_missing, normalise
 
 Labels = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-NAMES_SHOWN = 5
 # Parts of a data set besides the splits that `is_split` knows.
 _PART = re.compile(r"(.* )?(fold|split|part|shard|batch|chunk|subset) ?\d+")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
@@ -211,7 +210,7 @@ def _taken_for_another(names: Sequence[str], labels: Labels, seen: Labels) -> li
                 f"{names[given]!r} looks like {names[other]!r}: zero-shot sees it in {share:.0%} of the images labelled"
                 f" {names[given]!r}. Is the class named wrongly, or do the prompts of the two say the same?"
             )
-    return _first(warnings, "classes are taken for another one, too")
+    return first_notes(warnings, "classes are taken for another one, too")
 
 
 def decision_warnings(names: Sequence[str], labels: Labels, is_clean: Flags, rescued: Flags) -> list[str]:
@@ -272,7 +271,7 @@ def prompt_warnings(
             f"the prompts of all classes are alike to the model (mean cosine {cosine:.4f}): zero-shot can hardly tell"
             " the classes apart"
         )
-    return _first(warnings, "groups of classes share their prompts, too")
+    return first_notes(warnings, "groups of classes share their prompts, too")
 
 
 def row_order_warning(labels: str) -> str:
@@ -281,12 +280,6 @@ def row_order_warning(labels: str) -> str:
         f"{labels} were matched by row order, because there is no column of paths or ids: nothing shows that its rows"
         " are in the order of the images"
     )
-
-
-def _first(warnings: list[str], more: str) -> list[str]:
-    """The first NAMES_SHOWN warnings of a kind, and how many more there are."""
-    rest = len(warnings) - NAMES_SHOWN
-    return warnings if rest <= 0 else [*warnings[:NAMES_SHOWN], f"{rest:,} more {more}"]
 
 
 def some(names: Iterable[str]) -> str:
@@ -299,5 +292,5 @@ def _with_counts(names: Iterable[str], counts: Mapping[str, int]) -> str:
 
 
 def _listed(words: Sequence[str]) -> str:
-    more = len(words) - NAMES_SHOWN
-    return ", ".join(words[:NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    more = len(words) - NOTES_SHOWN
+    return ", ".join(words[:NOTES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

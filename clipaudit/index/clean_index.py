@@ -206,11 +206,6 @@ def read_index(path: str | Path) -> CleanIndex:
     return CleanIndex(checked, metadata, path)
 
 
-def deciding_column(selector: str, config: AuditConfig) -> str:
-    """The column of an index that this selector puts its threshold on."""
-    return selector.replace("_loss", "_posterior_raw" if config.raw_posterior else "_posterior")
-
-
 def _without_metadata(path: Path, table: pa.Table) -> str:
     if {"id", "label", "status", "is_clean"} <= set(table.column_names):
         return (
@@ -218,6 +213,11 @@ def _without_metadata(path: Path, table: pa.Table) -> str:
             f" leave out. {REMEDY}"
         )
     return f"{path} is no clean index: clipaudit did not write it. Make one with: clipaudit select"
+
+
+def deciding_column(selector: str, config: AuditConfig) -> str:
+    """The column of an index that this selector puts its threshold on."""
+    return selector.replace("_loss", "_posterior_raw" if config.raw_posterior else "_posterior")
 
 
 def build_table(

@@ -21,7 +21,7 @@ from clipaudit.samples.base import (
 from clipaudit.samples.layout import TopFolder, judge_classes, says_nothing
 from clipaudit.samples.outputs import own_folder
 from clipaudit.samples.tables import TABLE_SUFFIXES
-from clipaudit.spelling import tidy
+from clipaudit.spelling import tidy, united
 
 # What operating systems and network storage leave between the files; they often hold small copies of the images.
 _SYSTEM_NAMES = frozenset(
@@ -52,7 +52,7 @@ class FolderSource:
         found = False
         for entry in self._walk.class_folders():
             label = label_name(tidy(entry.name), self._names, known, f"{self.location}, folder {entry.name!r}")
-            self._spellings[label].append(ascii(entry.name))
+            self._spellings[label].append(entry.name)
             for path in self._walk.images(entry):
                 found = True
                 yield stat_sample(self.root, path, label)
@@ -70,9 +70,7 @@ class FolderSource:
     def notes(self) -> list[str]:
         """How many files were passed over, and why; which folders are one class."""
         counts = [f"{count:,} {what} passed over" for what, count in sorted(self._walk.passed_over.items())]
-        several = (folders for folders in self._spellings.values() if len(folders) > 1)
-        merged = [f"the folders {' and '.join(folders)} are one class" for folders in several]
-        return [*self._found_before, *counts, *merged]
+        return [*self._found_before, *counts, *united("folders", self._spellings.values())]
 
 
 class Walk:

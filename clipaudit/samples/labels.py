@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ from clipaudit.samples.matching import NONE, Match, Matcher, example_of
 from clipaudit.samples.paths import path_pattern
 from clipaudit.samples.tables import LABEL_COLUMNS, PATH_COLUMNS, Table, listed, open_table, pick_column, same_column
 from clipaudit.samples.values import MAX_TEXT, is_missing, text_of, whole
-from clipaudit.spelling import looks_missing, tidy
+from clipaudit.spelling import first_notes, looks_missing, tidy, united
 from clipaudit.text import excerpt
 
 ROW_ORDER = "row order"
@@ -27,12 +27,16 @@ class LabelReader:
 
     Args:
         names: Class names by class index, where the labels may be indices; None takes labels for class names.
+
+    Attributes:
+        spellings: The class name that each text was read as.
+        places: Where each text was met first, if the class name looks like a missing label.
     """
 
     def __init__(self, names: Sequence[str] | None = None) -> None:
         self._names, self._known = names, frozenset(names or ())
-        self._read: dict[str, str] = {}
-        self._missing: dict[str, str] = {}
+        self.spellings: dict[str, str] = {}
+        self.places: dict[str, str] = {}
 
     def read(self, value: object, where: str) -> str:
         """The class name that a cell means.
@@ -40,28 +44,35 @@ class LabelReader:
         Raises:
             SourceError: the cell is empty, holds `nan`, `NaT` or `<NA>` though no class has such a name, or no label.
         """
-        if isinstance(value, str) and value in self._read:
-            return self._read[value]
+        if isinstance(value, str) and value in self.spellings:
+            return self.spellings[value]
         if isinstance(value, str) and tidy(value) not in self._known:
             label = label_name(None if is_missing(value) else whole(value), self._names, self._known, where)
         else:
             label = label_name(value, self._names, self._known, where)
         if isinstance(value, str):
-            self._read[value] = label
-        if label not in self._missing and looks_missing(label):
-            self._missing[label] = where
+            self.spellings[value] = label
+            if looks_missing(label):
+                self.places[value] = where
         return label
 
-    def notes(self) -> list[str]:
-        """What may not be meant: several spellings of one class, and where a label that looks missing first stands."""
-        spellings: dict[str, list[str]] = {}
-        for spelling, label in self._read.items():
-            spellings.setdefault(label, []).append(ascii(spelling))
-        several = (found for found in spellings.values() if len(found) > 1)
-        return [
-            *(f"the labels {' and '.join(found)} are one class" for found in several),
-            *(f"{where}: the label {label!r} looks like a missing one" for label, where in self._missing.items()),
-        ]
+
+def label_notes(readers: Iterable[LabelReader]) -> list[str]:
+    """What may not be meant in the label columns of one source: spellings of one class, labels that look missing."""
+    groups: dict[str, dict[str, None]] = {}
+    missing: dict[str, str] = {}
+    for reader in readers:
+        for spelling, label in reader.spellings.items():
+            groups.setdefault(label, {})[spelling] = None
+        for spelling, where in reader.places.items():
+            missing.setdefault(reader.spellings[spelling], where)
+    return [
+        *united("labels", groups.values()),
+        *first_notes(
+            [f"{where}: the label {label!r} looks like a missing one" for label, where in missing.items()],
+            "labels look missing",
+        ),
+    ]
 
 
 @dataclass(frozen=True)
@@ -132,10 +143,10 @@ def read_column(
     if match is not None:
         matched_by = "id" if same_column(column, "id") else "path"
         values = _in_sample_order(rows, column, match, ids)
-        notes = [*reader.notes(), *([f"{path.name}: rows matched {match.note}"] if match.note else [])]
+        notes = [*label_notes([reader]), *([f"{path.name}: rows matched {match.note}"] if match.note else [])]
         return Column(values, rows.label_column, matched_by, f"{said} {matched_by} in column {column!r}", tuple(notes))
     _refuse_row_order(rows, ids)
-    return Column(rows.labels, rows.label_column, ROW_ORDER, f"{said} {ROW_ORDER}", tuple(reader.notes()))
+    return Column(rows.labels, rows.label_column, ROW_ORDER, f"{said} {ROW_ORDER}", tuple(label_notes([reader])))
 
 
 def _read_rows(table: Table, label_column: str, reader: LabelReader) -> _Rows:

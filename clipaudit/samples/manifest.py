@@ -16,7 +16,7 @@ from clipaudit.samples.base import (
     relative_id,
     stat_sample,
 )
-from clipaudit.samples.labels import LabelReader
+from clipaudit.samples.labels import LabelReader, label_notes
 from clipaudit.samples.paths import other_spelling
 from clipaudit.samples.tables import LABEL_COLUMNS, PATH_COLUMNS, open_table, pick_column
 from clipaudit.samples.values import is_missing, text_of
@@ -80,11 +80,12 @@ class ManifestSource:
 
     def notes(self) -> list[str]:
         """Labels that may not be meant, and how many paths were found in another spelling than the manifest's."""
+        notes = label_notes([self._labels])
         if not self._n_respelled:
-            return self._labels.notes()
+            return notes
         path, meant = self._respelled
         return [
-            *self._labels.notes(),
+            *notes,
             f"{self._n_respelled:,} path(s) differ from their files in blanks, backslashes or Unicode form:"
             f" {excerpt(path)} was read as {excerpt(meant)}",
         ]

@@ -11,7 +11,7 @@ from typing import Any
 from clipaudit.errors import SourceError
 from clipaudit.samples.base import Sample, SourceOptions, modified
 from clipaudit.samples.image_column import ImageColumn, bytes_columns, image_column
-from clipaudit.samples.labels import LabelReader
+from clipaudit.samples.labels import LabelReader, label_notes
 from clipaudit.samples.tables import LABEL_COLUMNS, open_parquet, pick_column, table_rows
 from clipaudit.spelling import tidy
 
@@ -121,8 +121,7 @@ class ParquetSource:
 
     def notes(self) -> list[str]:
         """Which other files were passed over, and labels that may not be meant."""
-        of_labels = (note for reader in self._readers.values() for note in reader.notes())
-        return list(dict.fromkeys([*self._notes, *of_labels]))
+        return [*self._notes, *label_notes(self._readers.values())]
 
 
 def _hub_class_names(path: Path, schema: Any, label_column: str) -> list[str] | None:

@@ -1,1 +1,1 @@
-"""MixFix: a classifier from the clean subset that absorbs and relabels the rest as it learns (section 3.3, eq. 7)."""
+"""Training from a clean index: MixFix (section 3.3, eq. 7), and the methods that it is compared with."""
