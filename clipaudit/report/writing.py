@@ -16,10 +16,10 @@ from clipaudit.ranges import COUNT
 from clipaudit.report import charts, content
 from clipaudit.report.choice import CELLS_WITH_IMAGES, CLASSES_IN_MATRIX, Choice, choose
 from clipaudit.report.columns import Columns, Truth, read_columns, read_truth
-from clipaudit.report.gallery import payload, samples
+from clipaudit.report.data import payload, samples
 from clipaudit.report.page import render
+from clipaudit.report.sections.truth import truth_report
 from clipaudit.report.thumbnails import thumbnails
-from clipaudit.report.truth import truth_report
 from clipaudit.samples.reader import ImageReader
 
 Theme = Literal["light", "dark", "auto"]
