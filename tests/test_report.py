@@ -23,6 +23,7 @@ from clipaudit.auditing.config import AuditConfig
 from clipaudit.calls.review import apply_marks
 from clipaudit.report.charts import Mixture, histogram
 from clipaudit.report.columns import read_columns
+from clipaudit.report.sections import SECTIONS
 from clipaudit.report.thumbnails import thumbnails
 from clipaudit.report.wording import reasons
 from clipaudit.text import printable
@@ -52,6 +53,16 @@ def test_first_comes_how_many_labels_are_in_doubt(page: Page, noisy_index: clipa
     ]
     failed = sum((~np.asarray(doubted[name].to_numpy(zero_copy_only=False), bool)).astype(int) for name in verdicts)
     assert f"{(failed == 4).sum()} fail all four" in page.text
+
+
+def test_the_navigation_leads_to_every_section(page: Page, noisy_index: clipaudit.CleanIndex, tmp_path: Path) -> None:
+    clipaudit.write_report(noisy_index, tmp_path / "report.html", top=1)
+    always = [section.id for section in SECTIONS if section.id not in ("truth", "unreadable")]
+    known = [section.id for section in SECTIONS if section.id != "unreadable"]
+    for shown, expected in ((Page.of(tmp_path / "report.html"), always), (page, known)):
+        assert [held["id"] for tag, held in shown.tags if tag == "section"] == expected
+        links = [str(held["href"]) for tag, held in shown.tags if tag == "a" and "class" not in held]
+        assert links == [f"#{name}" for name in expected]
 
 
 def test_the_gallery_holds_the_most_doubtful_samples_once(page: Page, noisy_index: clipaudit.CleanIndex) -> None:

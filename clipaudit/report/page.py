@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from clipaudit.report import charts
+from clipaudit.report.sections.base import Section
 from clipaudit.report.wording import percent
 from clipaudit.text import printable
 
@@ -21,13 +24,44 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\x7f"}
 
 
-def render(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class _Part:
+    """A section as the page has it."""
+
+    id: str
+    heading: str
+    html: Markup
+
+
+def render(title: str, theme: str, contents: Sequence[tuple[Section, Any]], data: Mapping[str, Any]) -> str:
     """The page.
 
     Args:
-        content: What the template `page.html.j2` names.
+        title: Name of what was audited.
+        theme: "light", "dark" or "auto".
+        contents: The sections in their order, and what each one shows.
         data: What the script reads: samples, class names, counts; put into the page as one JSON block.
     """
+    environment = _environment()
+    style, theme_script, script = _asset("page.css"), _asset("theme.js"), _script()
+    policy = (
+        "default-src 'none'; img-src data:; "
+        f"style-src {_hash(style)}; script-src {_hash(theme_script)} {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        theme=theme,
+        sections=[_part(environment, section, content) for section, content in contents],
+        policy=Markup(policy),
+        style=style,
+        theme_script=theme_script,
+        script=script,
+        data=json_block(data),
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("clipaudit.report"),
         autoescape=True,
@@ -37,14 +71,14 @@ def render(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "count": lambda number: f"{number:,}"}
-    style, theme, script = _asset("page.css"), _asset("theme.js"), _script()
-    policy = (
-        "default-src 'none'; img-src data:; "
-        f"style-src {_hash(style)}; script-src {_hash(theme)} {_hash(script)}; base-uri 'none'; form-action 'none'"
-    )
-    return environment.get_template("page.html.j2").render(
-        content, policy=Markup(policy), style=style, theme_script=theme, script=script, data=json_block(data)
-    )
+    environment.globals["chart"] = {"width": charts.WIDTH, "height": charts.HEIGHT, "roc": charts.ROC_EDGE}
+    return environment
+
+
+def _part(environment: Environment, section: Section, content: Any) -> _Part:
+    # Its template sees its own content and no other's.
+    template = environment.get_template(f"sections/{section.id}.html.j2")
+    return _Part(section.id, section.heading, Markup(template.render({section.id: content})))
 
 
 def json_block(data: Mapping[str, Any]) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -13,12 +13,11 @@ from clipaudit.errors import UsageError
 from clipaudit.files import write_atomically
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.ranges import COUNT
-from clipaudit.report import charts, content
-from clipaudit.report.choice import CELLS_WITH_IMAGES, CLASSES_IN_MATRIX, Choice, choose
-from clipaudit.report.columns import Columns, Truth, read_columns, read_truth
+from clipaudit.report.choice import choose
+from clipaudit.report.columns import read_columns, read_truth
 from clipaudit.report.data import payload, samples
 from clipaudit.report.page import render
-from clipaudit.report.sections.truth import truth_report
+from clipaudit.report.sections import SECTIONS, Material
 from clipaudit.report.thumbnails import thumbnails
 from clipaudit.samples.reader import ImageReader
 
@@ -88,38 +87,12 @@ def write_report(
     pictures = thumbnails(ids, reader.read, lambda done: report(f"thumbnails {done:,} of {len(ids):,}"))
     report("writing")
     data = payload(columns, choice, samples(columns, choice.rows, pictures, known))
-    page = render({"theme": theme, **_content(columns, choice, known)}, data).encode()
+    material = Material(columns, choice, known if columns.readable.any() else None)
+    contents = [(section, content) for section in SECTIONS if (content := section.content(material)) is not None]
+    page = render(Path(index.metadata["source"]).name, theme, contents, data).encode()
     write_atomically(Path(out), page)
     missing = [picture.reason for picture in pictures if picture.reason]
     n_doubt = int(np.count_nonzero(columns.in_doubt))
     return ReportSummary(
         Path(out), len(page), len(columns), n_doubt, len(ids), len(missing), missing[0] if missing else None
     )
-
-
-def _content(columns: Columns, choice: Choice, truth: Truth | None) -> dict[str, Any]:
-    """What the template shows."""
-    metadata = columns.index.metadata
-    rows = content.class_rows(columns, choice)
-    matrix = len(columns.class_names) <= CLASSES_IN_MATRIX
-    cells = content.cells(choice.listed, CLASSES_IN_MATRIX**2 if matrix else content.PAIRS_LISTED)
-    return {
-        "title": Path(metadata["source"]).name,
-        "overview": content.overview(columns),
-        "config": columns.index.config,
-        "warnings": metadata["warnings"],
-        "classes": rows,
-        "details": content.class_details(columns, choice, rows),
-        "class_names": columns.class_names,
-        "matrix": {(cell.given, cell.suggested): cell for cell in cells} if matrix else None,
-        "pairs": cells,
-        "n_pairs": len(choice.listed.counts),
-        "unreadable": content.unreadable(columns),
-        "unreadable_reasons": content.reasons_of_unreadable(columns),
-        "configuration": content.configuration(columns),
-        "truth": truth_report(columns, truth) if truth and columns.readable.any() else None,
-        "n_top": choice.n_top,
-        "n_shown": len(choice.rows),
-        "limits": {"cells": CELLS_WITH_IMAGES, "cell_quota": choice.cell_quota},
-        "chart": {"width": charts.WIDTH, "height": charts.HEIGHT, "roc": charts.ROC_EDGE},
-    }

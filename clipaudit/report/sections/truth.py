@@ -12,7 +12,7 @@ from clipaudit.auditing.metrics import Metrics, metrics
 from clipaudit.index.clean_index import deciding_column
 from clipaudit.report.charts import roc
 from clipaudit.report.choice import ERRORS_SHOWN
-from clipaudit.report.columns import Columns, Truth
+from clipaudit.report.sections.base import Material
 from clipaudit.selectors.combine import SELECTORS
 
 
@@ -38,6 +38,7 @@ class TruthReport:
         suggestion_accuracy: Share of the wrong labels for which the suggested label is the true one.
         matched_by: How the truth was matched to the samples.
         notes: What was tolerated, unknown or doubtful about it.
+        is_reviewed: A person has marked samples since.
     """
 
     judges: Sequence[Judge]
@@ -48,13 +49,17 @@ class TruthReport:
     suggestion_accuracy: float | None
     matched_by: str
     notes: Sequence[str]
+    is_reviewed: bool
 
 
-def truth_report(columns: Columns, truth: Truth) -> TruthReport:
-    """Compare the audit with the truth; at least one sample is readable."""
+def truth(material: Material) -> TruthReport | None:
+    """Compare the audit with the truth, where it is known."""
+    columns, known = material.columns, material.truth
+    if known is None:
+        return None
     readable = columns.readable
     # The audit itself is judged, not what a review made of it.
-    right, is_clean = truth.right_scored[readable], columns.audited_clean[readable]
+    right, is_clean = known.right_scored[readable], columns.audited_clean[readable]
     both_kinds = bool(right.any()) and not right.all()
     table = columns.index.table.filter(pa.array(readable))
     # The score that each selector puts its threshold on.
@@ -67,9 +72,9 @@ def truth_report(columns: Columns, truth: Truth) -> TruthReport:
         Judge(name, metrics(right, flags, score), roc(right, score) if both_kinds else "")
         for name, flags, score in judged
     ]
-    wrong = np.flatnonzero(readable & ~truth.right_scored)
+    wrong = np.flatnonzero(readable & ~known.right_scored)
     names = np.asarray([*columns.class_names, ""], object)
-    found = names[columns.suggested[wrong]] == truth.names[wrong]
+    found = names[columns.suggested[wrong]] == known.names[wrong]
     return TruthReport(
         judges=judges,
         n_wrong=int((~right).sum()),
@@ -77,6 +82,7 @@ def truth_report(columns: Columns, truth: Truth) -> TruthReport:
         n_missed=int((~right & is_clean).sum()),
         n_shown=ERRORS_SHOWN,
         suggestion_accuracy=float(found.mean()) if len(wrong) else None,
-        matched_by=truth.matched_by,
-        notes=truth.notes,
+        matched_by=known.matched_by,
+        notes=known.notes,
+        is_reviewed=bool(columns.reviewed.any()),
     )
