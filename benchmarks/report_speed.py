@@ -27,9 +27,12 @@ from PIL import Image
 import clipaudit
 from benchmarks.memory import peak_memory, reset_peak_memory
 from clipaudit.auditing.method import EstimateScores, decide
+from clipaudit.cache.embeddings import Fingerprint
 from clipaudit.index.clean_index import CleanIndex, build_table
+from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.report.choice import choose
 from clipaudit.report.columns import read_columns
+from clipaudit.selectors.base import Mixtures
 from clipaudit.selectors.consistency import consistency
 from clipaudit.selectors.mixture import split_losses
 
@@ -47,7 +50,8 @@ def made_up_estimate(labels: NDArray[np.int64], true: NDArray[np.int64], k: int,
     split = split_losses(torch.from_numpy(-log_p), torch.from_numpy(labels), k)
     posterior, raw = split.posterior.numpy(), split.raw_posterior.numpy()
     ratio = consistency(log_p, log_max)
-    return EstimateScores(np.exp(log_p), np.exp(log_max), prediction, ratio, -log_p, posterior, raw)
+    scores = {"p_label": np.exp(log_p), "p_max": np.exp(log_max), "consistency": ratio, "loss": -log_p}
+    return EstimateScores(prediction, scores | {"posterior": posterior, "raw_posterior": raw})
 
 
 def made_up_index(n: int, k: int, root: Path) -> CleanIndex:
@@ -56,28 +60,25 @@ def made_up_index(n: int, k: int, root: Path) -> CleanIndex:
     true = generator.integers(0, k, n)
     labels = np.where(generator.random(n) < 0.2, (true + generator.geometric(0.3, n)) % k, true)
     names = [f"class {number:04}" for number in range(k)]
-    estimates = {name: made_up_estimate(labels, true, k, seed) for seed, name in enumerate(("zero_shot", "induced"))}
     config = clipaudit.AuditConfig()
+    estimates = {term.name: made_up_estimate(labels, true, k, seed) for seed, term in enumerate(config.estimates)}
     ids = [f"{names[label]}/{number:07}.jpg" for number, label in enumerate(labels.tolist())]
     samples = pa.table({"id": ids, "status": ["ok"] * n, "reason": pa.nulls(n, pa.string())})
-    suggestion = (estimates["zero_shot"].prediction, estimates["zero_shot"].p_max)
+    suggestion = (estimates["zero_shot"].prediction, estimates["zero_shot"]["p_max"])
     decision = decide(estimates, labels, k, config)
-    table = build_table(samples, str(root), labels, names, estimates, suggestion, decision)
-    empty = {"weights": [[None, None]] * k, "means": [[None, None]] * k, "deviations": [[None, None]] * k}
-    mixtures = {name: {**empty, "abstained": [True] * k} for name in estimates}
-    metadata = {
-        "clipaudit": clipaudit.__version__,
-        "config": config.to_dict(),
-        "class_names": names,
-        "declared_classes": True,
-        "model": {"model": "made up", "revision": "", "weights": "", "precision": "float32", "dimension": 512},
-        "source": str(root),
-        "root": str(root),
-        "image_column": None,
-        "prompts": {"source": "none", "texts": [], "owners": []},
-        "mixtures": mixtures,
-        "warnings": [],
-    }
+    table = build_table(samples, str(root), labels, names, estimates, suggestion, decision, config.estimates)
+    none, every = np.full((k, 2), np.nan), np.ones(k, bool)
+    unsplit = MixtureFit.of(Mixtures(none, none, none, every, every))
+    metadata = IndexMetadata(
+        config=config,
+        class_names=names,
+        declared_classes=True,
+        model=Fingerprint("made up", "", "", {}, "float32", 512),
+        source=str(root),
+        root=str(root),
+        prompts=PromptsUsed("none", [], []),
+        mixtures=dict.fromkeys(estimates, unsplit),
+    )
     return CleanIndex(table, metadata)
 
 

@@ -14,8 +14,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipaudit.auditing.config import PRESETS as PRESETS
-    from clipaudit.auditing.config import AuditConfig as AuditConfig
     from clipaudit.auditing.metrics import Metrics as Metrics
     from clipaudit.cache.embeddings import EmbeddingsCache as EmbeddingsCache
     from clipaudit.calls.corrupt import Corruption as Corruption
@@ -39,6 +37,8 @@ if TYPE_CHECKING:
     from clipaudit.calls.train import train as train
     from clipaudit.clip.encoders import EncoderOptions as EncoderOptions
     from clipaudit.clip.pipeline import EmbedProgress as EmbedProgress
+    from clipaudit.config import PRESETS as PRESETS
+    from clipaudit.config import AuditConfig as AuditConfig
     from clipaudit.errors import ClipAuditError as ClipAuditError
     from clipaudit.index.clean_index import CleanIndex as CleanIndex
     from clipaudit.index.clean_index import read_index as read_index
@@ -61,8 +61,8 @@ __version__ = "0.1.0"
 
 # Each public name and the module that it lives in; the imports above say the same to tools that read types.
 _HOMES = {
-    "AuditConfig": "auditing.config",
-    "PRESETS": "auditing.config",
+    "AuditConfig": "config",
+    "PRESETS": "config",
     "Metrics": "auditing.metrics",
     "EmbeddingsCache": "cache.embeddings",
     "corrupt": "calls.corrupt",

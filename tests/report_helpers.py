@@ -13,22 +13,33 @@ import numpy as np
 import pyarrow as pa
 
 import clipaudit
-from clipaudit.auditing.config import AuditConfig
-from clipaudit.auditing.method import EstimateScores, Mixtures, decide
-from clipaudit.calls.select import _plain
+from clipaudit.auditing.method import EstimateScores, decide
+from clipaudit.cache.embeddings import Fingerprint
+from clipaudit.config import AuditConfig
 from clipaudit.index.clean_index import build_table
+from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
+from clipaudit.selectors.base import Mixtures
+from clipaudit.vocabulary import ZERO_SHOT
+
+# What an estimate says about a sample: the best class, its probability, and that of the label.
+Seen = tuple[str, float, float]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One sample: its id and label, and of each estimate the best class, its probability and that of the label."""
+    """One sample: its id and label, and what each estimate says; `others` are the induced ones beyond the first."""
 
     id: str
     label: str
-    zero_shot: tuple[str, float, float]
-    induced: tuple[str, float, float]
-    posteriors: tuple[float, float] = (1.0, 1.0)
+    zero_shot: Seen
+    induced: Seen
+    posteriors: tuple[float, ...] = (1.0, 1.0, 1.0)
     reason: str | None = None
+    others: tuple[Seen, ...] = ()
+
+    @property
+    def seen(self) -> tuple[Seen, ...]:
+        return self.zero_shot, self.induced, *self.others
 
 
 def index_of(
@@ -36,14 +47,14 @@ def index_of(
 ) -> clipaudit.CleanIndex:
     """A clean index of these samples; a reason makes one unreadable. No class has a mixture."""
     config = config or AuditConfig()
-    named = {name for row in rows for name in (row.label, row.zero_shot[0], row.induced[0])}
+    named = {name for row in rows for name in (row.label, *(seen[0] for seen in row.seen))}
     names = list(names) or sorted(named)
     read = [row for row in rows if row.reason is None]
     labels = np.array([names.index(row.label) for row in rows], np.int64)
     read_labels = np.array([names.index(row.label) for row in read], np.int64)
     estimates = {
-        "zero_shot": _scores([(*row.zero_shot, row.posteriors[0]) for row in read], names),
-        "induced": _scores([(*row.induced, row.posteriors[1]) for row in read], names),
+        term.name: _scores([(*row.seen[k], row.posteriors[k]) for row in read], names)
+        for k, term in enumerate(config.estimates)
     }
     decision = decide(estimates, read_labels, len(names), config)
     samples = pa.table(
@@ -53,44 +64,49 @@ def index_of(
             "reason": pa.array([row.reason for row in rows], pa.string()),
         }
     )
-    suggestion = (estimates["zero_shot"].prediction, estimates["zero_shot"].p_max)
-    table = build_table(samples, str(root), labels, names, estimates, suggestion, decision)
+    suggestion = (estimates[ZERO_SHOT.name].prediction, estimates[ZERO_SHOT.name]["p_max"])
+    table = build_table(samples, str(root), labels, names, estimates, suggestion, decision, config.estimates)
     return clipaudit.CleanIndex(table, _metadata(root, names, config))
 
 
 def _scores(rows: Sequence[tuple[str, float, float, float]], names: Sequence[str]) -> EstimateScores:
     p_max, p_label = (np.array([row[k] for row in rows], np.float32) for k in (1, 2))
     posterior = np.array([row[3] for row in rows], np.float64)
-    return EstimateScores(
-        p_label=p_label,
-        p_max=p_max,
-        prediction=np.array([names.index(row[0]) for row in rows], np.int64),
-        consistency=p_label.astype(np.float64) / p_max,
-        loss=-np.log(p_label),
-        posterior=posterior,
-        raw_posterior=posterior,
+    scores = {
+        "p_label": p_label,
+        "p_max": p_max,
+        "consistency": p_label.astype(np.float64) / p_max,
+        "loss": -np.log(p_label),
+        "posterior": posterior,
+        "raw_posterior": posterior,
+    }
+    return EstimateScores(np.array([names.index(row[0]) for row in rows], np.int64), scores)
+
+
+def _metadata(root: Path, names: Sequence[str], config: AuditConfig) -> IndexMetadata:
+    none, every = np.full((len(names), 2), np.nan), np.ones(len(names), bool)
+    unsplit = MixtureFit.of(Mixtures(none, none, none, every, every))
+    return IndexMetadata(
+        config=config,
+        class_names=list(names),
+        declared_classes=False,
+        model=Fingerprint("m", "", "w", {}, "float32", 2),
+        source=str(root),
+        root=str(root),
+        prompts=PromptsUsed("plain templates", [], []),
+        mixtures={term.name: unsplit for term in config.estimates},
     )
 
 
-def _metadata(root: Path, names: Sequence[str], config: AuditConfig) -> dict[str, Any]:
-    none = np.full((len(names), 2), np.nan)
-    every = np.ones(len(names), bool)
-    mixture = Mixtures(none, none, none, every, every)
-    plain = {name: _plain(values) for name, values in vars(mixture).items()}
-    return {
-        "clipaudit": clipaudit.__version__,
-        "config": config.to_dict(),
-        "class_names": list(names),
-        "declared_classes": False,
-        "model": {"model": "m", "revision": "", "weights": "w", "precision": "float32", "dimension": 2},
-        "source": str(root),
-        "root": str(root),
-        "image_column": None,
-        "labels": None,
-        "prompts": {"source": "plain templates", "texts": [], "owners": []},
-        "mixtures": {"zero_shot": plain, "induced": plain},
-        "warnings": [],
-    }
+def three_estimates(root: Path) -> clipaudit.CleanIndex:
+    """Three samples, judged by zero-shot, logistic regression and neighbours; the first label is in doubt."""
+    doubted, fine = ("lynx", 0.8, 0.1), ("cat", 0.9, 0.9)
+    rows = [
+        Row("a.png", "cat", doubted, fine, posteriors=(1.0, 1.0, 0.2), others=(("lynx", 0.6, 0.3),)),
+        Row("b.png", "cat", fine, fine, others=(fine,)),
+        Row("c.png", "lynx", *[("lynx", 0.9, 0.9)] * 2, others=(("lynx", 0.9, 0.9),)),
+    ]
+    return index_of(rows, root, config=AuditConfig(induced="logistic,neighbours"))
 
 
 @dataclass

@@ -122,7 +122,7 @@ def test_cifar_with_human_noise(data_folder: Path, tmp_path: Path) -> None:
     pq.write_table(noise, tmp_path / "noise.parquet")
     cache = clipaudit.embed(tmp_path / "cifar.parquet", cache=tmp_path / "c", encoder=DIGITS).cache
     index = clipaudit.select(cache, labels=f"{tmp_path}/noise.parquet:label_human_random1", device="cpu")
-    assert index.metadata["prompts"]["source"] == "CIFAR-10"
+    assert index.metadata.prompts.source == "CIFAR-10"
     evaluation = clipaudit.evaluate(index, f"{tmp_path}/noise.parquet")
     wrong = np.array(noise["label_true"].to_pylist()) != np.array(noise["label_human_random1"].to_pylist())
     assert evaluation.overall.noise_rate == pytest.approx(wrong.mean())

@@ -52,6 +52,14 @@ def rewritten(path: Path, table: pa.Table, *, digest: bool = False) -> Path:
     return path
 
 
+def described(path: Path, **changes: Any) -> Path:
+    """The same index with other metadata."""
+    table = pq.read_table(path)
+    content = json.loads(table.schema.metadata[b"clipaudit"]) | changes
+    pq.write_table(table.replace_schema_metadata({"clipaudit": json.dumps(content)}), path)
+    return path
+
+
 def put(table: pa.Table, name: str, change: Callable[[list[Any]], object], kind: pa.DataType | None = None) -> pa.Table:
     held = table.schema.field(name).type
     values = table[name].cast(pa.string() if pa.types.is_dictionary(held) else held).to_pylist()
@@ -63,7 +71,7 @@ def put(table: pa.Table, name: str, change: Callable[[list[Any]], object], kind:
 
 FAULTS: dict[str, tuple[str, Callable[[list[Any]], object], str]] = {
     "score out of range": ("clean_score", lambda v: v.__setitem__(7, 1.5), "'clean_score' has 1.5 in row 7"),
-    "NaN": ("induced_p_max", lambda v: v.__setitem__(3, float("nan")), "'induced_p_max' has no value in row 3"),
+    "NaN": ("logistic_p_max", lambda v: v.__setitem__(3, float("nan")), "'logistic_p_max' has no value in row 3"),
     "null": ("zero_shot_loss", lambda v: v.__setitem__(5, None), "'zero_shot_loss' has no value in row 5"),
     "infinite": ("zero_shot_loss", lambda v: v.__setitem__(5, float("inf")), "'zero_shot_loss' has inf in row 5"),
     "class": ("label", lambda v: v.__setitem__(9, "ten"), "'label' has 'ten' in row 9"),
@@ -105,7 +113,7 @@ def test_an_index_that_other_software_wrote_is_read_where_its_values_are_right(i
 
 def test_what_other_software_lost_or_changed_is_said(index_file: Path, noisy_index: CleanIndex) -> None:
     table = pq.read_table(index_file)
-    rewritten(index_file, table.drop_columns(["induced_loss", "fallback"]))
+    rewritten(index_file, table.drop_columns(["logistic_loss", "fallback"]))
     with pytest.raises(IndexFileError, match="it has no column 'fallback' and 1 more"):
         clipaudit.read_index(index_file)
     rewritten(index_file, table.append_column("reviewed", pa.nulls(len(table), pa.string())))
@@ -138,10 +146,24 @@ def test_what_other_software_lost_or_changed_is_said(index_file: Path, noisy_ind
         ("prompts", {"source": "x", "texts": ["a"], "owners": [99]}, "'prompts' must name one of the classes"),
     ],
 )
-def test_metadata_is_checked(noisy_index: CleanIndex, tmp_path: Path, key: str, value: Any, words: str) -> None:
-    CleanIndex(noisy_index.table, {**noisy_index.metadata, key: value}).write(tmp_path / "i.parquet")
+def test_metadata_is_checked(index_file: Path, key: str, value: Any, words: str) -> None:
     with pytest.raises(IndexFileError, match=words):
-        clipaudit.read_index(tmp_path / "i.parquet")
+        clipaudit.read_index(described(index_file, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"open_set": []}, r"'open_set' in its metadata.*Update clipaudit"),
+        ({"config": {"theta_open": 0.5}}, r"'config.theta_open' in its metadata.*Update clipaudit"),
+        ({"format": 3}, r"format 3, and this clipaudit .* reads 1 to 2.*Update clipaudit"),
+    ],
+)
+def test_what_a_newer_version_wrote_is_refused_and_not_dropped(
+    index_file: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(IndexFileError, match=words):
+        clipaudit.read_index(described(index_file, **changes))
 
 
 def test_a_small_file_that_stands_for_gigabytes_is_refused(

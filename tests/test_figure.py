@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from report_helpers import three_estimates
 
 from clipaudit import CleanIndex
 from clipaudit.calls.review import apply_marks
@@ -98,10 +100,10 @@ def many_classes(index: CleanIndex, names: list[str]) -> CleanIndex:
     """The same scores under many classes, the first ones the largest."""
     generator, table = np.random.default_rng(0), index.table
     draws = generator.integers(0, len(names), (2, 600)).min(axis=0)
-    for column in ("label", "suggested_label", "zero_shot_label", "induced_label"):
+    for column in ("label", "suggested_label", *(term.column("label") for term in index.config.estimates)):
         values = pa.DictionaryArray.from_arrays(pa.array(generator.permuted(draws).astype(np.int32)), pa.array(names))
         table = table.set_column(table.column_names.index(column), column, values)
-    return CleanIndex(table, {**index.metadata, "class_names": names})
+    return CleanIndex(table, replace(index.metadata, class_names=names))
 
 
 @pytest.mark.usefixtures("svg_text")
@@ -152,6 +154,14 @@ def test_nothing_noisy_and_nothing_readable(noisy_index: CleanIndex, tmp_path: P
     table = table.set_column(table.column_names.index("status"), "status", status)
     with pytest.raises(SourceError, match="no readable sample"):
         write_figure(CleanIndex(table, noisy_index.metadata), tmp_path / "b.png")
+
+
+@pytest.mark.usefixtures("svg_text")
+def test_every_estimate_has_its_losses(noisy_index: CleanIndex, tmp_path: Path) -> None:
+    for index in (noisy_index, three_estimates(tmp_path)):
+        write_figure(index, tmp_path / "a.svg")
+        losses = [text for text in texts(tmp_path / "a.svg") if text.startswith("loss, ")]
+        assert losses == [f"loss, {term.title} (nats)" for term in index.config.estimates]
 
 
 def test_mistakes_are_explained(noisy_index: CleanIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

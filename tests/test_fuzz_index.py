@@ -230,7 +230,7 @@ def config_junk(rng: np.random.Generator, table: pa.Table, metadata: dict[str, A
         "٣-of-4",
         "1" * 5000 + "-of-4",
         [["a"]],
-        ["induced_loss"],
+        ["logistic_loss"],
     ]
     metadata["config"][str(rng.choice(sorted(metadata["config"])))] = values[rng.integers(len(values))]
     return table, metadata

@@ -7,7 +7,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +241,7 @@ def small_index(noisy_index: CleanIndex) -> CleanIndex:
     table = noisy_index.table.slice(0, len(IDS)).set_column(0, "id", pa.array(IDS))
     labels = pa.array(["cat", "dog"] * (len(IDS) // 2)).dictionary_encode()
     table = table.set_column(table.column_names.index("label"), "label", labels)
-    return CleanIndex(table, {**noisy_index.metadata, "class_names": ["cat", "dog"]})
+    return CleanIndex(table, replace(noisy_index.metadata, class_names=["cat", "dog"]))
 
 
 def test_tables(small_index: CleanIndex, tmp_path: Path) -> None:

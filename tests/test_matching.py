@@ -6,6 +6,7 @@ import csv
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -233,7 +234,7 @@ def test_classes_that_the_audit_does_not_know_are_allowed_and_said_everywhere(
 
 def test_a_true_class_that_may_be_two_is_neither(noisy_index: CleanIndex) -> None:
     names = ["Dog", "dog", *noisy_index.class_names[2:]]
-    index = CleanIndex(noisy_index.table, {**noisy_index.metadata, "class_names": names})
+    index = CleanIndex(noisy_index.table, replace(noisy_index.metadata, class_names=names))
     truth = ["DOG"] * 5 + [names[3]] * (len(index) - 5)
     matched: TrueLabels = match_truth(index, truth)
     assert matched.warnings == ("the true class 'DOG' (5 samples) may be 'Dog' or 'dog': it counts as neither",)
@@ -247,7 +248,7 @@ def test_true_class_indices_need_names_or_declared_classes(noisy_index: CleanInd
     with pytest.raises(SourceError, match=r"no class in common.*--names"):
         match_truth(noisy_index, truth)
     assert match_truth(noisy_index, truth, names=noisy_index.class_names).values.tolist() == labels
-    declared = CleanIndex(noisy_index.table, {**noisy_index.metadata, "declared_classes": True})
+    declared = CleanIndex(noisy_index.table, replace(noisy_index.metadata, declared_classes=True))
     assert match_truth(declared, truth).values.tolist() == labels
     assert match_truth(declared, [int(number[label]) for label in labels]).values.tolist() == labels
     with pytest.raises(SourceError, match=r"true class index 10 is out of range"):
@@ -259,7 +260,7 @@ def test_true_class_indices_need_names_or_declared_classes(noisy_index: CleanInd
 
 def test_marks_find_samples_like_every_table(noisy_index: CleanIndex, tmp_path: Path) -> None:
     ids = noisy_index.table["id"].to_pylist()
-    root = Path(noisy_index.metadata["root"])
+    root = Path(noisy_index.metadata.root)
     (tmp_path / "link").symlink_to(root)
     for spelling in (ids[0], str(root / ids[0]), str(tmp_path / "link" / ids[0]), f"C:\\x\\{ids[0]}"):
         path = write(tmp_path / "m.csv", [{"id": spelling, "mark": "drop", "label": ""}])
@@ -275,7 +276,7 @@ def test_apostrophes_before_formulas_are_undone(noisy_index: CleanIndex, tmp_pat
     ids = pa.array(["-a.png", *noisy_index.table["id"].to_pylist()[1:]])
     table = noisy_index.table.set_column(0, "id", ids)
     table = table.set_column(2, "label", pa.array(names[1:2] * len(ids)).dictionary_encode())
-    index = CleanIndex(table, {**noisy_index.metadata, "class_names": names})
+    index = CleanIndex(table, replace(noisy_index.metadata, class_names=names))
     for guard in ("'", ""):
         row = {"id": f"{guard}-a.png", "mark": "relabel", "label": f"{guard}=1+1"}
         reviewed, _ = apply_marks(index, write(tmp_path / "m.csv", [row]))

@@ -370,7 +370,7 @@ def test_output_degrades_with_the_encoding(
             values = [names.get(value, value) for value in table[column].to_pylist()]
             codes = pa.DictionaryArray.from_arrays(pa.array(map_to(values, renamed), pa.int32()), pa.array(renamed))
             table = table.set_column(number, column, codes)
-    CleanIndex(table, {**noisy_index.metadata, "class_names": renamed}).write(tmp_path / "umlauts.parquet")
+    CleanIndex(table, replace(noisy_index.metadata, class_names=renamed)).write(tmp_path / "umlauts.parquet")
     settings = {"env": {**os.environ, **environment}, "text": False}
     shown = run_cli("show", "umlauts.parquet", **settings)
     again = run_cli("select", "--from", "umlauts.parquet", "--out", "ö.parquet", "--export", "e.csv", **settings)

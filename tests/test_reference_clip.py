@@ -36,7 +36,7 @@ def noise(data_folder: Path) -> dict[str, list[str]]:
 def test_the_model_is_small_and_knows_the_classes(cache: Path, noise: dict[str, list[str]]) -> None:
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 15e6
     index = clipaudit.select(cache, device="cpu")
-    assert index.metadata["prompts"]["source"] == "CIFAR-10"
+    assert index.metadata.prompts.source == "CIFAR-10"
     predicted = index.table["zero_shot_label"].to_pylist()
     assert np.mean([guess == true for guess, true in zip(predicted, noise["label_true"], strict=True)]) > 0.8
 

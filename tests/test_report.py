@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import shutil
 import subprocess
 from base64 import b64decode, b64encode
@@ -16,18 +15,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image, ImageCms
-from report_helpers import Page, Row, index_of
+from report_helpers import Page, Row, index_of, three_estimates
 
 import clipaudit
-from clipaudit.auditing.config import AuditConfig
 from clipaudit.calls.review import apply_marks
+from clipaudit.config import AuditConfig
 from clipaudit.report.charts import Mixture, histogram
 from clipaudit.report.columns import read_columns
 from clipaudit.report.sections import SECTIONS
 from clipaudit.report.thumbnails import thumbnails
 from clipaudit.report.wording import reasons
 from clipaudit.text import printable
+from clipaudit.vocabulary import SELECTORS, Verdict, verdicts_of
 
+PAIR = AuditConfig().estimates
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -48,10 +49,9 @@ def test_first_comes_how_many_labels_are_in_doubt(page: Page, noisy_index: clipa
     assert f"{in_doubt} of 600 labels are in doubt" in page.text
     assert f"{noisy_index.noise_rate:.1%} of the images" in page.text
     doubted = noisy_index.table.filter(pa.array(~noisy_index.is_clean))
-    verdicts = [
-        name for name in doubted.column_names if re.fullmatch(r"(zero_shot|induced)_(consistency|loss)_clean", name)
-    ]
-    failed = sum((~np.asarray(doubted[name].to_numpy(zero_copy_only=False), bool)).astype(int) for name in verdicts)
+    verdicts = [doubted[verdict.column].to_numpy(zero_copy_only=False) for verdict in verdicts_of(PAIR)]
+    failed = sum((~np.asarray(clean, bool)).astype(int) for clean in verdicts)
+    assert f"zero-shot and the {PAIR[1].title} name the same other class" in page.text
     assert f"{(failed == 4).sum()} fail all four" in page.text
 
 
@@ -104,7 +104,8 @@ def test_the_truth_adds_what_evaluate_says_and_the_audits_own_errors(
     page: Page, noisy_index: clipaudit.CleanIndex, truth_file: Path, noisy_digits: tuple[Path, dict[str, str]]
 ) -> None:
     evaluation = clipaudit.evaluate(noisy_index, truth_file)
-    for name, metrics in (("combined", evaluation.overall), ("induced loss", evaluation.selectors["induced_loss"])):
+    loss = Verdict(PAIR[1], SELECTORS["loss"])
+    for name, metrics in (("combined", evaluation.overall), (loss.title, evaluation.selectors[loss.name])):
         numbers = [metrics.noisy_precision, metrics.noisy_recall, metrics.noisy_f1]
         row = " ".join(f"{value:.1%}" for value in numbers if value is not None)
         assert f"{name} {metrics.auroc:.4f} {row}" in page.text
@@ -167,19 +168,45 @@ def test_the_reason_in_words(changes: dict[str, object], words: str, tmp_path: P
 
 
 def test_neighbours_and_rescued_samples_are_called_so(tmp_path: Path) -> None:
-    index = index_of(
-        [Row("a.png", "cat", **SEEN), Row("b.png", "lynx", ("lynx", 0.9, 0.9), ("lynx", 0.9, 0.9))], tmp_path
-    )
-    config = AuditConfig(induced="neighbours")
-    index = clipaudit.CleanIndex(index.table, {**index.metadata, "config": config.to_dict()})
+    rows = [Row("a.png", "cat", **SEEN), Row("b.png", "lynx", ("lynx", 0.9, 0.9), ("lynx", 0.9, 0.9))]
+    index = index_of(rows, tmp_path, config=AuditConfig(induced="neighbours"))
     assert reasons(read_columns(index), np.array([0])) == [
         "zero-shot sees lynx 0.81, cat 0.06; neighbours agree (lynx 0.77, cat 0.10);"
         " kept because no sample of its class was selected"
     ]
 
 
+def test_three_estimates_are_each_called_by_their_name(tmp_path: Path) -> None:
+    index = three_estimates(tmp_path)
+    assert reasons(read_columns(index), np.array([0])) == [
+        "zero-shot sees lynx 0.80, cat 0.10; logistic regression sees cat 0.90, as labelled;"
+        " neighbours see lynx 0.60, cat 0.30"
+    ]
+    (tmp_path / "truth.csv").write_text("path,label_true\na.png,lynx\nb.png,cat\nc.png,lynx\n")
+    clipaudit.write_report(index, tmp_path / "report.html", truth=tmp_path / "truth.csv")
+    page = Page.of(tmp_path / "report.html")
+    assert "zero-shot, the logistic regression and the neighbours name the same other class" in page.text
+    assert "Six selectors judge each label" in page.text
+    assert "1 fail three" in page.text
+    options = [str(held["value"]) for tag, held in page.tags if tag == "option"]
+    assert [value for value in options if value[1:].isdigit()] == [f"f{count}" for count in range(6, -1, -1)]
+    for term in index.config.estimates:
+        assert f"{term.title} loss".casefold() in page.text.casefold()
+    for verdict in verdicts_of(index.config.estimates):
+        assert f"{verdict.title} " in page.text
+    assert page.data["verdicts"] == [[v.estimate.title, v.selector.title] for v in verdicts_of(index.config.estimates)]
+    failed = {sample["id"]: sample["failed"] for sample in page.data["samples"]}
+    assert failed == {"a.png": [0, 4, 5], "b.png": [], "c.png": []}
+
+
+def test_an_estimate_made_of_others_is_no_second_opinion(tmp_path: Path) -> None:
+    index = index_of([Row("a.png", "cat", **SEEN)], tmp_path, config=AuditConfig(induced="joint"))
+    clipaudit.write_report(index, tmp_path / "report.html")
+    assert "name the same other class" not in Page.of(tmp_path / "report.html").text
+
+
 def test_images_that_are_gone_leave_a_reason(noisy_index: clipaudit.CleanIndex, tmp_path: Path) -> None:
-    lost = clipaudit.CleanIndex(noisy_index.table, {**noisy_index.metadata, "root": str(tmp_path / "nowhere")})
+    lost = clipaudit.CleanIndex(noisy_index.table, replace(noisy_index.metadata, root=str(tmp_path / "nowhere")))
     summary = clipaudit.write_report(lost, tmp_path / "report.html", top=3)
     assert summary.n_without_image == summary.n_shown > 3
     assert summary.reason is not None
@@ -187,7 +214,7 @@ def test_images_that_are_gone_leave_a_reason(noisy_index: clipaudit.CleanIndex, 
     sample = Page.of(tmp_path / "report.html").data["samples"][0]
     assert sample["image"] == ""
     assert "No such file" in sample["missing"]
-    moved = clipaudit.write_report(lost, tmp_path / "report.html", top=3, images=noisy_index.metadata["root"])
+    moved = clipaudit.write_report(lost, tmp_path / "report.html", top=3, images=noisy_index.metadata.root)
     assert moved.n_without_image == 0
 
 
@@ -220,7 +247,7 @@ def test_foreign_text_is_visible_text(tmp_path: Path) -> None:
     rows = [Row(f"{name}.png", name, best, best) for name, best in zip(names, seen, strict=True)]
     rows.append(Row(f"gone {names[3]}", names[3], seen[0], seen[0], reason=f"{names[2]} is damaged"))
     index = index_of(rows, tmp_path)
-    index = replace(index, metadata={**index.metadata, "warnings": list(names), "source": f"/data/{names[3]}"})
+    index = replace(index, metadata=replace(index.metadata, warnings=list(names), source=f"/data/{names[3]}"))
     clipaudit.write_report(index, tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert {character for character in html if not character.isprintable()} <= {"\n"}
@@ -338,7 +365,7 @@ def test_the_command(noisy_index: clipaudit.CleanIndex, truth_file: Path, tmp_pa
     assert ("html", {"lang": "en", "data-theme": "dark"}) in page.tags
     assert "The 7 most doubtful samples" in page.text
     assert "Against the truth" in page.text
-    shutil.copytree(noisy_index.metadata["root"], tmp_path / "moved")
+    shutil.copytree(noisy_index.metadata.root, tmp_path / "moved")
     result = run_cli("report", "a b/clean.parquet", "--images", "moved", "--out", "new/other.html")
     assert result.returncode == 0, result.stderr
     assert "no picture" not in result.stdout

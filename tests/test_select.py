@@ -38,18 +38,18 @@ def test_the_index_is_complete_and_agrees_with_itself(noisy_index: CleanIndex, n
     assert len(noisy_index) == 600
     assert all(Path(path).is_file() for path in table["path"].to_pylist())
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names if name != "reason"}
-    flags = [columns[f"{e}_{s}_clean"] for e in ("zero_shot", "induced") for s in ("consistency", "loss")]
+    flags = [columns[f"{e}_{s}_clean"] for e in ("zero_shot", "logistic") for s in ("consistency", "loss")]
     assert ((np.logical_and.reduce(flags) | columns["fallback"]) == columns["is_clean"]).all()
     assert ((columns["clean_score"] >= 0.5) == np.logical_and.reduce(flags)).all()
-    for name in ("zero_shot", "induced"):
+    for name in ("zero_shot", "logistic"):
         np.testing.assert_allclose(columns[f"{name}_loss"], -np.log(columns[f"{name}_p_label"]), rtol=1e-4, atol=1e-6)
         ratio = columns[f"{name}_p_label"] / columns[f"{name}_p_max"]
         np.testing.assert_allclose(columns[f"{name}_consistency"], ratio, rtol=1e-4)
         own = columns[f"{name}_label"] == columns["label"]
         assert ((columns[f"{name}_consistency"] == 1) >= own).all()
     assert noisy_index.config == AuditConfig()
-    assert noisy_index.metadata["model"]["weights"]
-    assert noisy_index.metadata["prompts"]["source"] == "digits"
+    assert noisy_index.metadata.model.weights
+    assert noisy_index.metadata.prompts.source == "digits"
 
 
 def test_same_input_same_bytes(noisy_cache: Path, noisy_index: CleanIndex, tmp_path: Path) -> None:
@@ -156,8 +156,8 @@ def test_prompts_are_found_cached_and_checked(noisy_cache: Path, tmp_path: Path)
     own = tmp_path / "own.toml"
     own.write_text('template = "{name} that {feature}"\n[[classes]]\nname = "zero"\nfeatures = ["is round"]\n')
     index = clipaudit.select(tmp_path / "c", prompts=own, device="cpu")
-    assert index.metadata["prompts"]["texts"][-1] == "zero that is round"
-    assert any("no features for 'eight'" in warning for warning in index.metadata["warnings"])
+    assert index.metadata.prompts.texts[-1] == "zero that is round"
+    assert any("no features for 'eight'" in warning for warning in index.metadata.warnings)
     own.write_text(
         'template = "{name} that {feature}"\n[[classes]]\nname = "zero"\nfeatures = ["is %s"]\n' % ("very " * 99)
     )
@@ -204,7 +204,7 @@ def test_tiny_classes_are_kept_and_named(tmp_path: Path) -> None:
     index = clipaudit.select(clipaudit.embed(root, cache=tmp_path / "c", encoder=DIGITS).cache, device="cpu")
     row = next(row for row in index.table.to_pylist() if row["label"] == "unheard of")
     assert row["is_clean"]
-    assert any("'unheard of'" in warning for warning in index.metadata["warnings"])
+    assert any("'unheard of'" in warning for warning in index.metadata.warnings)
 
 
 def test_exports(noisy_index: CleanIndex, tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from conftest import DIGITS
 
 import clipaudit
 from clipaudit import AuditConfig, CleanIndex
-from clipaudit.auditing.config import PRESETS
 from clipaudit.auditing.method import decide, score
 from clipaudit.auditing.metrics import metrics
 from clipaudit.cache.embeddings import EmbeddingsCache
 from clipaudit.calls.review import apply_marks
+from clipaudit.config import PRESETS
 from clipaudit.demo.digits import CLASS_NAMES
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.index.clean_index import deciding_column
@@ -49,9 +49,9 @@ def numbered_cache(noisy_digits: Digits, tmp_path_factory: pytest.TempPathFactor
 
 def test_numbers_choose_no_prompts_and_are_told_of(numbered_cache: Path) -> None:
     index = clipaudit.select(numbered_cache, device="cpu")
-    assert index.metadata["prompts"]["source"] == "plain templates"
-    assert "numbers" in index.metadata["decided"]["prompts"]
-    assert any("all 10 class names are numbers" in warning for warning in index.metadata["warnings"])
+    assert index.metadata.prompts.source == "plain templates"
+    assert "numbers" in index.metadata.decided["prompts"]
+    assert any("all 10 class names are numbers" in warning for warning in index.metadata.warnings)
 
 
 def test_names_are_given_to_integer_labels_of_a_cache(
@@ -68,7 +68,7 @@ def test_names_are_given_to_integer_labels_of_a_cache(
     # What was decided is printed, kept and shown.
     for line in ("classes        10: zero, one, two, ...", "prompts        digits, ", "temperature    0.07"):
         assert line in result.stdout
-    assert index.metadata["decided"]["cache"] == str(numbered_cache)
+    assert index.metadata.decided["cache"] == str(numbered_cache)
     assert "prompts        digits, " in run_cli("show", "clean.parquet").stdout
     with pytest.raises(SourceError, match=r"m\.csv, .*out of range|class index"):
         clipaudit.select(numbered_cache, names=NAMES[:5], device="cpu")
@@ -131,8 +131,8 @@ def test_labels_by_row_order_are_told_of(noisy_cache: Path, noisy_index: CleanIn
     table = tmp_path / "labels.csv"
     table.write_text("label\n" + "".join(f"{label}\n" for label in noisy_index.table["label"].to_pylist()))
     index = clipaudit.select(noisy_cache, labels=table, device="cpu")
-    assert "matched by row order" in index.metadata["decided"]["labels"]
-    (warning,) = index.metadata["warnings"]
+    assert "matched by row order" in index.metadata.decided["labels"]
+    (warning,) = index.metadata.warnings
     assert "matched by row order" in warning
     evaluation = clipaudit.evaluate(index, table)
     assert evaluation.to_dict()["warnings"] == [warning, warning.replace("the labels", "the true labels")]
@@ -150,7 +150,7 @@ def test_labels_in_another_order_are_noticed_everywhere(
     clipaudit.write_report(index, tmp_path / "report.html")
     said = json.dumps(clipaudit.evaluate(index, list(shuffled)).to_dict())
     for words in expected:
-        assert any(words in warning for warning in index.metadata["warnings"])
+        assert any(words in warning for warning in index.metadata.warnings)
         assert words in shown
         assert words in (tmp_path / "report.html").read_text()
         assert words in said
@@ -160,9 +160,9 @@ def test_labels_in_another_order_are_noticed_everywhere(
 
 
 def test_a_good_audit_raises_no_warning(noisy_cache: Path, noisy_index: CleanIndex) -> None:
-    assert noisy_index.metadata["warnings"] == []
+    assert noisy_index.metadata.warnings == []
     index = clipaudit.select(noisy_cache, config=AuditConfig(**PRESETS["recommended"]), device="cpu")
-    assert index.metadata["warnings"] == []
+    assert index.metadata.warnings == []
 
 
 def test_a_preset_fits_the_index_that_it_made(noisy_cache: Path, run_cli: Cli, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_preset_fits_the_index_that_it_made(noisy_cache: Path, run_cli: Cli, t
     again = run_cli("select", "--from", "clean.parquet", "--preset", "recommended", "--out", "again.parquet")
     assert again.returncode == 0, again.stderr
     # An index of an earlier clipaudit does not say what the model's own temperature is.
-    old = replace(index, metadata={k: v for k, v in index.metadata.items() if k != "model_temperature"})
+    old = replace(index, metadata=replace(index.metadata, model_temperature=None))
     with pytest.raises(UsageError, match="does not say which temperature"):
         clipaudit.reselect(old, config)
     with pytest.raises(UsageError, match=r"temperature, induced, c, folds, .* decided about the scores"):
@@ -225,15 +225,16 @@ def test_in_doubt_means_the_same_everywhere(noisy_index: CleanIndex, run_cli: Cl
 def test_evaluation_and_report_judge_the_posterior_that_decided(noisy_cache: Path, noisy_digits: Digits) -> None:
     truth = list(noisy_digits[1].values())
     index = clipaudit.select(noisy_cache, config=AuditConfig(raw_posterior=True), device="cpu")
-    assert deciding_column("induced_loss", index.config) == "induced_posterior_raw"
-    assert deciding_column("induced_consistency", index.config) == "induced_consistency"
+    decides = {verdict.name: deciding_column(verdict, index.config) for verdict in index.config.voting}
+    assert decides["logistic_loss"] == "logistic_raw_posterior"
+    assert decides["logistic_consistency"] == "logistic_consistency"
     right = np.array(index.table["label"].to_pylist()) == truth
     expected = metrics(
         right,
-        index.table["induced_loss_clean"].to_numpy(zero_copy_only=False),
-        index.table["induced_posterior_raw"].to_numpy(),
+        index.table["logistic_loss_clean"].to_numpy(zero_copy_only=False),
+        index.table["logistic_raw_posterior"].to_numpy(),
     )
-    assert clipaudit.evaluate(index, truth).selectors["induced_loss"] == expected
+    assert clipaudit.evaluate(index, truth).selectors["logistic_loss"] == expected
 
 
 @pytest.mark.parametrize("preset", ["paper", "recommended"])
@@ -242,14 +243,14 @@ def test_the_order_of_the_rows_does_not_matter(noisy_cache: Path, noisy_index: C
     cache = EmbeddingsCache.open(noisy_cache)
     vectors, labels = torch.from_numpy(cache.read().vectors), torch.from_numpy(noisy_index.labels())
     texts = torch.from_numpy(np.load(next((noisy_cache / "text").iterdir())))
-    owners = noisy_index.metadata["prompts"]["owners"]
+    owners = noisy_index.metadata.prompts.owners
     config = AuditConfig(**{**PRESETS[preset], "temperature": 0.09})
     keys = torch.randperm(600, generator=torch.Generator().manual_seed(1))
 
     def audited(rows: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         scores = score(vectors[rows], labels[rows], 10, texts, owners, config, keys=keys[rows])
         decision = decide(scores.estimates, labels[rows].numpy(), 10, config)
-        return decision.is_clean, scores.estimates["induced"].p_label
+        return decision.is_clean, scores.estimates[config.estimates[-1].name]["p_label"]
 
     is_clean, p_label = audited(torch.arange(600))
     for order in (torch.arange(600).flip(0), torch.randperm(600, generator=torch.Generator().manual_seed(2))):
@@ -272,3 +273,21 @@ def test_folds_follow_ids(noisy_digits: Digits, noisy_cache: Path, tmp_path: Pat
         table = clipaudit.select(cache, config=config, device="cpu").table
         verdicts.append(dict(zip(table["id"].to_pylist(), table["is_clean"].to_pylist(), strict=True)))
     assert verdicts[0] == verdicts[1]
+
+
+def test_several_estimates_are_audited_together(noisy_cache: Path, run_cli: Cli, tmp_path: Path) -> None:
+    audited = run_cli(
+        "select", noisy_cache, "--induced", "logistic,neighbours", "--combine", "4-of-6", "--out", "i.parquet"
+    )
+    assert audited.returncode == 0, audited.stderr
+    index = clipaudit.read_index(tmp_path / "i.parquet")
+    names = [term.name for term in index.config.estimates]
+    assert names == ["zero_shot", "logistic", "neighbours"]
+    flags = [index.table[verdict.column].to_numpy(zero_copy_only=False) for verdict in index.config.voting]
+    assert len(flags) == 6
+    rescued = index.table["fallback"].to_numpy(zero_copy_only=False)
+    assert np.array_equal(index.is_clean, (np.sum(flags, axis=0) >= 4) | rescued)
+    alone = clipaudit.select(noisy_cache, config=AuditConfig(induced="neighbours"), device="cpu")
+    assert index.table["neighbours_loss"].equals(alone.table["neighbours_loss"])
+    one = clipaudit.reselect(index, index.config.with_changes(selectors="neighbours_consistency", combine="union"))
+    assert np.array_equal(one.is_clean, alone.table["neighbours_consistency_clean"].to_numpy(zero_copy_only=False))

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.neighbors import NearestNeighbors
 
-from clipaudit.auditing.config import PRESETS, AuditConfig, preset
 from clipaudit.auditing.method import EstimateScores, decide, score
+from clipaudit.config import PRESETS, AuditConfig, preset, votes_needed
 from clipaudit.errors import UsageError
 from clipaudit.estimates import Joint, Neighbours, ZeroShot, estimate, fit_folded_logistic
 from clipaudit.estimates.induced import stratified_folds
-from clipaudit.selectors.combine import SELECTORS, clean_scores, fallback, margins, votes_needed
+from clipaudit.selectors.combine import clean_scores, fallback, margins
 from clipaudit.selectors.consistency import consistency
+from clipaudit.vocabulary import ROLES
 
 
 def unit_rows(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -127,8 +128,8 @@ def test_a_second_round_learns_from_the_labels_that_the_first_agreed_with(folds:
     doubt = []
     for rounds in (1, 2):
         config = AuditConfig(rounds=rounds, folds=folds)
-        scores = score(images, labels, 3, texts, range(3), config).estimates["induced"]
-        doubt.append(float(scores.p_label[wrong].mean()))
+        scores = score(images, labels, 3, texts, range(3), config).estimates[config.estimates[-1].name]
+        doubt.append(float(scores["p_label"][wrong].mean()))
     assert doubt[1] < doubt[0] / 2
     assert (scores.prediction[wrong] != labels.numpy()[wrong]).mean() > 0.99
 
@@ -189,16 +190,18 @@ def test_fallback_rescues_the_best_of_empty_classes_only(data: st.DataObject, k:
 
 def _scores(values: np.ndarray, losses: np.ndarray) -> EstimateScores:
     p = values.astype(np.float32)
-    return EstimateScores(p, np.ones_like(p), np.zeros(len(p), np.int64), values, losses, 1 - losses, 1 - losses)
+    scores = {"p_label": p, "p_max": np.ones_like(p), "consistency": values, "loss": losses}
+    posteriors = {"posterior": 1 - losses, "raw_posterior": 1 - losses}
+    return EstimateScores(np.zeros(len(p), np.int64), scores | posteriors)
 
 
 @given(st.data(), st.sampled_from(["intersection", "union", "majority", "2-of-4"]))
 def test_selected_samples_rank_above_rejected_ones(data: st.DataObject, combine: str) -> None:
     draw = [data.draw(arrays(np.float64, 40, elements=st.floats(0, 1))) for _ in range(4)]
-    estimates = {"zero_shot": _scores(draw[0], draw[1]), "induced": _scores(draw[2], draw[3])}
+    estimates = {"zero_shot": _scores(draw[0], draw[1]), "logistic": _scores(draw[2], draw[3])}
     labels = np.arange(40) % 3
     decision = decide(estimates, labels, 3, AuditConfig(combine=combine))
-    flags = np.stack([decision.verdicts[name] for name in SELECTORS])
+    flags = np.stack([decision.verdicts[name] for name in decision.verdicts])
     selected = flags.sum(0) >= votes_needed(combine, 4)
     assert (decision.is_clean == (selected | decision.fallback)).all()
     assert not (selected & decision.fallback).any()
@@ -210,7 +213,7 @@ def test_selected_samples_rank_above_rejected_ones(data: st.DataObject, combine:
 @given(st.data())
 def test_ranking_by_probability_orders_each_side_and_moves_nobody(data: st.DataObject) -> None:
     draw = [data.draw(arrays(np.float64, 40, elements=st.floats(0, 1))) for _ in range(4)]
-    estimates = {"zero_shot": _scores(draw[0], draw[1]), "induced": _scores(draw[2], draw[3])}
+    estimates = {"zero_shot": _scores(draw[0], draw[1]), "logistic": _scores(draw[2], draw[3])}
     labels = np.zeros(40, np.int64)
     by_margins = decide(estimates, labels, 1, AuditConfig())
     decision = decide(estimates, labels, 1, AuditConfig(ranking="probability"))
@@ -222,7 +225,7 @@ def test_ranking_by_probability_orders_each_side_and_moves_nobody(data: st.DataO
 
 def test_subsets_of_selectors_vote_alone() -> None:
     values = np.array([1.0, 0.4, 1.0])
-    estimates = {"zero_shot": _scores(values, np.zeros(3)), "induced": _scores(np.zeros(3), np.ones(3))}
+    estimates = {"zero_shot": _scores(values, np.zeros(3)), "logistic": _scores(np.zeros(3), np.ones(3))}
     decision = decide(estimates, np.array([0, 0, 1]), 2, AuditConfig(selectors=("zero_shot_consistency",)))
     assert decision.is_clean.tolist() == [True, False, True]
 
@@ -257,7 +260,7 @@ NAN, HUGE = float("nan"), 10**5000
         ({"threshold": None}, "threshold must be"),
         ({"selectors": ("zero_shot",)}, "unknown selector 'zero_shot'"),
         ({"selectors": ()}, "name each selector once"),
-        ({"selectors": SELECTORS[:1] * 2}, "name each selector once"),
+        ({"selectors": ROLES[:1] * 2}, "name each selector once"),
         ({"selectors": ([],)}, "unknown selector"),
         ({"selectors": 4}, "unknown selector 4"),
         ({"induced": "forest"}, "unknown induced 'forest'"),
@@ -292,7 +295,7 @@ def test_a_change_without_effect_is_refused_and_what_it_puts_aside_forgotten() -
 
 
 def test_configurations_survive_a_round_trip() -> None:
-    config = AuditConfig(theta_loss=0.7, selectors=SELECTORS[:2], combine="union", temperature="model")
+    config = AuditConfig(theta_loss=0.7, selectors=ROLES[:2], combine="union", temperature="model")
     assert AuditConfig.from_dict(config.to_dict()) == config
     assert AuditConfig().with_changes(**preset("cifar")).theta_consistency == 0.8
     for name in PRESETS:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 from conftest import DIGITS, any_image, write_class_folders
 from PIL import Image
+from report_helpers import three_estimates
 
 import clipaudit
 from clipaudit import CleanIndex
@@ -113,6 +115,19 @@ def test_a_pipe_gets_a_plain_line_for_each_sample(noisy_index: CleanIndex, index
     assert HALF_BLOCK not in forced.stdout
 
 
+def test_three_estimates_are_each_called_by_their_name(tmp_path: Path, run_cli: Cli) -> None:
+    index = three_estimates(tmp_path)
+    index.write(tmp_path / "clean.parquet")
+    result = run_cli("show", "clean.parquet")
+    assert result.returncode == 0, result.stderr
+    (line,) = (line for line in result.stdout.splitlines() if "a.png" in line)
+    assert [term.title for term in index.config.estimates if f"{term.title} see" in line] == [
+        "zero-shot",
+        "logistic regression",
+        "neighbours",
+    ]
+
+
 def test_a_terminal_gets_pictures_where_it_has_the_colours(noisy_index: CleanIndex, index_file: Path) -> None:
     doubt = find_doubts(noisy_index, top=1).samples[0]
     shown = in_a_terminal("show", index_file, "--top", "1")
@@ -167,7 +182,7 @@ def test_hostile_names_stay_text(noisy_index: CleanIndex, tmp_path: Path, run_cl
         else:
             continue
         table = table.set_column(number, name, column)
-    CleanIndex(table, {**noisy_index.metadata, "class_names": names}).write(tmp_path / "clean.parquet")
+    CleanIndex(table, replace(noisy_index.metadata, class_names=names)).write(tmp_path / "clean.parquet")
     result = run_cli("show", "clean.parquet", "--top", "500")
     assert result.returncode == 0, result.stderr
     shown = r"[red]:cat:\x1b[2J\nnine"

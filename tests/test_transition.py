@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clipaudit.auditing.config import AuditConfig
 from clipaudit.auditing.method import score
+from clipaudit.config import AuditConfig
 from clipaudit.estimates import Transition, estimate, fit_transition
 
 NOISE = torch.tensor([[0.9, 0.05, 0.05], [0.5, 0.5, 0.0], [0.1, 0.2, 0.7]])
@@ -93,7 +93,7 @@ def test_one_sided_mistakes_are_found_where_the_estimates_alone_do_not_see_them(
     found = {}
     for transition in (False, True):
         config = AuditConfig(temperature=0.25, induced="joint", folds=5, transition=transition)
-        induced = score(images, labels, 3, torch.eye(3, 16), range(3), config).estimates["induced"]
+        induced = score(images, labels, 3, torch.eye(3, 16), range(3), config).estimates[config.estimates[-1].name]
         judged_wrong = torch.from_numpy(induced.prediction) != labels
         found[transition] = float((judged_wrong == (labels != true)).float().mean())
     assert found[True] > found[False] + 0.02

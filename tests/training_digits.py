@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def make_index(ids: list[str], labels: np.ndarray, clean: np.ndarray, root: Path
     index = index_of(rows, root, names=CLASS_NAMES)
     # Whatever a class would have kept as its last.
     table = index.table.set_column(index.table.column_names.index("is_clean"), "is_clean", pa.array(clean))
-    return CleanIndex(table, {**index.metadata, "image_column": column})
+    return CleanIndex(table, replace(index.metadata, image_column=column))
 
 
 class Digits:

@@ -9,57 +9,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipaudit.auditing.config import AuditConfig
+from clipaudit.config import AuditConfig, votes_needed
 from clipaudit.errors import UsageError
-from clipaudit.selectors.combine import clean_scores, fallback, margins, votes_needed
-from clipaudit.selectors.consistency import consistency
+from clipaudit.selectors.base import Mixtures, evidence, measure
+from clipaudit.selectors.combine import clean_scores, fallback, margins
+from clipaudit.vocabulary import SELECTORS, ZERO_SHOT, EstimateTerm, verdicts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from clipaudit.estimates import Estimate, Estimator
 
-ESTIMATES = ("zero_shot", "induced")
-
 
 @dataclass(frozen=True)
 class EstimateScores:
-    """What one estimate says about n samples. All arrays have length n.
+    """What one estimate says about n samples.
 
     Attributes:
-        p_label: float32, P(y_i | x_i).
-        p_max: float32, max_k P(k | x_i).
-        prediction: int64, the class that reaches it.
-        consistency: float64, eq. 5.
-        loss: float32, -log P(y_i | x_i), eq. 6.
-        posterior: float64, of the low-loss component, monotone in the loss.
-        raw_posterior: float64, the same as the mixture gives it.
+        prediction: (n,) int64, the most probable class.
+        scores: (n,) arrays by the names of `clipaudit.vocabulary.SCORES`: `p_label` and `p_max` (float32, P(y_i | x_i)
+            and max_k P(k | x_i)), and those of each selector.
     """
 
-    p_label: NDArray[np.float32]
-    p_max: NDArray[np.float32]
     prediction: NDArray[np.int64]
-    consistency: NDArray[np.float64]
-    loss: NDArray[np.float32]
-    posterior: NDArray[np.float64]
-    raw_posterior: NDArray[np.float64]
+    scores: Mapping[str, NDArray[Any]]
 
-
-@dataclass(frozen=True)
-class Mixtures:
-    """The per-class mixtures over one estimate's losses, for the report. NaN where a class was not split.
-
-    Attributes:
-        weights, means, deviations: (K, 2) float64, low-loss component first; means and deviations in units of the loss.
-        abstained: (K,) bool.
-        converged: (K,) bool; true where a class was not split.
-    """
-
-    weights: NDArray[np.float64]
-    means: NDArray[np.float64]
-    deviations: NDArray[np.float64]
-    abstained: NDArray[np.bool_]
-    converged: NDArray[np.bool_]
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """(n,) one of the scores."""
+        return self.scores[name]
 
 
 @dataclass(frozen=True)
@@ -67,9 +44,9 @@ class Scores:
     """Everything that an audit computes before it decides.
 
     Attributes:
-        estimates: "zero_shot" and "induced".
+        estimates: By the names of the configuration's `estimates`.
         mixtures: The same.
-        suggested: (n,) int64, the most probable class under the mean of both estimates.
+        suggested: (n,) int64, the most probable class under the mean of all estimates.
         suggested_probability: (n,) float32.
         converged: Whether the logistic regression reached its optimum.
     """
@@ -86,7 +63,7 @@ class Decision:
     """Clean or not. All arrays have length n.
 
     Attributes:
-        verdicts: bool for each of the four selectors, whether it votes or not.
+        verdicts: bool by the name of each verdict, whether it votes or not.
         is_clean: bool, the combination and the rescued samples.
         fallback: bool, rescued because their class would have ended empty.
         clean_score: float64 in [0, 1]; at least 1/2 exactly for the samples that are clean, but for the rescued.
@@ -108,7 +85,7 @@ def score(
     *,
     keys: Tensor | None = None,
 ) -> Scores:
-    """Estimate P(y|x) twice and split the losses of each class (eq. 3, 4, 6, 8).
+    """Estimate P(y|x) by each estimate of the configuration and split the losses of each class (eq. 3, 4, 6, 8).
 
     Args:
         embeddings: (n, d) float16 or float32 unit rows, on the device that is to compute.
@@ -127,16 +104,21 @@ def score(
     _refuse_more_than(len(labels), config)
 
     zero_shot = ZeroShot(texts, owners, float(config.temperature))
-    induced, converged = _induced(embeddings, labels, n_classes, zero_shot, config, keys)
-    for _ in range(config.rounds - 1):
-        (before,), *_ = estimate([induced], embeddings, labels)
-        kept = _agreed(before.prediction, labels, n_classes)
-        induced, converged = _induced(embeddings, labels, n_classes, zero_shot, config, keys, kept)
-    (by_text, by_labels), suggested, probability = estimate([zero_shot, induced], embeddings, labels)
+    estimators: list[Estimator] = [zero_shot]
+    all_converged = True
+    for term in config.estimates[1:]:
+        induced, converged = _induced(term, embeddings, labels, n_classes, zero_shot, config, keys)
+        for _ in range(config.rounds - 1):
+            (before,), *_ = estimate([induced], embeddings, labels)
+            kept = _agreed(before.prediction, labels, n_classes)
+            induced, converged = _induced(term, embeddings, labels, n_classes, zero_shot, config, keys, kept)
+        estimators.append(induced)
+        all_converged &= converged
+    results, suggested, probability = estimate(estimators, embeddings, labels)
     estimates, mixtures = {}, {}
-    for name, result in zip(ESTIMATES, (by_text, by_labels), strict=True):
-        estimates[name], mixtures[name] = _judge(result, labels, n_classes)
-    return Scores(estimates, mixtures, suggested.cpu().numpy(), probability.cpu().numpy(), converged)
+    for term, result in zip(config.estimates, results, strict=True):
+        estimates[term.name], mixtures[term.name] = _judge(result, labels, n_classes)
+    return Scores(estimates, mixtures, suggested.cpu().numpy(), probability.cpu().numpy(), all_converged)
 
 
 def _refuse_more_than(n: int, config: AuditConfig) -> None:
@@ -147,6 +129,7 @@ def _refuse_more_than(n: int, config: AuditConfig) -> None:
 
 
 def _induced(
+    term: EstimateTerm,
     embeddings: Tensor,
     labels: Tensor,
     n_classes: int,
@@ -159,7 +142,7 @@ def _induced(
 
     induced: Estimator
     converged = True
-    if config.induced == "neighbours":
+    if term.home.endswith("neighbours"):
         induced = Neighbours(embeddings, labels, n_classes, config.neighbours)
     else:
         fitted = fit_folded_logistic(
@@ -172,9 +155,9 @@ def _induced(
             keys=keys,
             kept=kept,
         )
-        induced = Joint(zero_shot, fitted) if config.induced == "joint" else fitted
+        induced = Joint(zero_shot, fitted) if term.parts else fitted
         converged = fitted.converged
-    return fit_transition(induced, embeddings, labels, n_classes) if config.transition else induced, converged
+    return fit_transition(induced, embeddings, labels, n_classes) if term.transition else induced, converged
 
 
 def _agreed(prediction: Tensor, labels: Tensor, n_classes: int) -> Tensor:
@@ -185,22 +168,15 @@ def _agreed(prediction: Tensor, labels: Tensor, n_classes: int) -> Tensor:
 
 
 def _judge(result: Estimate, labels: Tensor, n_classes: int) -> tuple[EstimateScores, Mixtures]:
-    from clipaudit.selectors.mixture import split_losses
-
-    losses = -result.log_p_label
-    split = split_losses(losses, labels, n_classes)
-    log_p_label, log_p_max = result.log_p_label.cpu().numpy(), result.log_p_max.cpu().numpy()
-    scores = EstimateScores(
-        p_label=np.exp(log_p_label),
-        p_max=np.exp(log_p_max),
-        prediction=result.prediction.cpu().numpy(),
-        consistency=consistency(log_p_label, log_p_max),
-        loss=losses.cpu().numpy(),
-        posterior=split.posterior.cpu().numpy(),
-        raw_posterior=split.raw_posterior.cpu().numpy(),
-    )
-    parts: list[Any] = [split.weights, split.means, split.deviations, split.abstained, split.converged]
-    return scores, Mixtures(*(part.cpu().numpy() for part in parts))
+    scores: dict[str, NDArray[Any]] = {
+        "p_label": np.exp(result.log_p_label.cpu().numpy()),
+        "p_max": np.exp(result.log_p_max.cpu().numpy()),
+    }
+    measured = [measure(selector, result, labels, n_classes) for selector in SELECTORS.values()]
+    for found in measured:
+        scores |= found.scores
+    (mixtures,) = (found.mixtures for found in measured if found.mixtures is not None)
+    return EstimateScores(result.prediction.cpu().numpy(), scores), mixtures
 
 
 def decide(
@@ -209,21 +185,27 @@ def decide(
     """Apply the thresholds, combine the verdicts, rescue empty classes (section 3.5).
 
     Args:
-        estimates: "zero_shot" and "induced", n samples each.
+        estimates: n samples each, by the names of the configuration's `estimates`.
         labels: (n,) in [0, n_classes).
         n_classes: K.
         config: Thresholds, selectors and combination.
     """
     all_margins = {}
-    for name, scores in estimates.items():
-        posterior = scores.raw_posterior if config.raw_posterior else scores.posterior
-        all_margins[f"{name}_consistency"] = margins(scores.consistency, config.theta_consistency)
-        all_margins[f"{name}_loss"] = margins(posterior, config.theta_loss)
-    voting = np.stack([all_margins[name] for name in config.selectors])
-    # From the loss in double precision: probabilities next to 1 stay apart.
-    order = np.exp(-estimates["induced"].loss.astype(np.float64)) if config.ranking == "probability" else None
+    for verdict in verdicts_of(config.estimates):
+        values = estimates[verdict.estimate.name][evidence(verdict.selector, config)]
+        all_margins[verdict.name] = margins(values, getattr(config, verdict.selector.threshold))
+    voting = np.stack([all_margins[verdict.name] for verdict in config.voting])
+    order = _mean_probability(estimates, config) if config.ranking == "probability" else None
     clean_score = margins(clean_scores(voting, votes_needed(config.combine, len(voting)), order), config.threshold)
     selected = clean_score >= 0.5
-    rescued = fallback(selected, labels, n_classes, estimates["zero_shot"].p_label)
+    rescued = fallback(selected, labels, n_classes, estimates[ZERO_SHOT.name]["p_label"])
     verdicts = {name: margin >= 0.5 for name, margin in all_margins.items()}
     return Decision(verdicts, selected | rescued, rescued, clean_score)
+
+
+def _mean_probability(estimates: Mapping[str, EstimateScores], config: AuditConfig) -> NDArray[np.float64]:
+    """(n,) P(y_i | x_i), the mean of the induced estimates'."""
+    losses = [estimates[term.name]["loss"] for term in config.estimates if term.induced]
+    # From the loss in double precision: probabilities next to 1 stay apart.
+    probabilities = [np.exp(-loss.astype(np.float64)) for loss in losses]
+    return np.asarray(np.mean(probabilities, axis=0))

@@ -144,42 +144,46 @@ def agreement(predicted: Labels, labels: Labels, n_classes: int) -> Agreement:
     return Agreement(len(labels), float((predicted == labels).mean()), float(np.prod(list(shares), axis=0).sum()))
 
 
-def useless(n_classes: int, labels: Labels, zero_shot: Labels, induced: Labels) -> str | None:
-    """Why no result can be right: neither estimate knows anything about the labels. None where one of them does.
+def useless(n_classes: int, labels: Labels, seen: Mapping[str, Labels]) -> str | None:
+    """Why no result can be right: no estimate knows anything about the labels. None where one of them does.
 
     Args: see `score_warnings`.
     """
-    both = [agreement(predicted, labels, n_classes) for predicted in (zero_shot, induced)]
-    if len(labels) < REFUSABLE or not all(one.is_chance for one in both):
+    found = {title: agreement(predicted, labels, n_classes) for title, predicted in seen.items()}
+    if len(labels) < REFUSABLE or not all(one.is_chance for one in found.values()):
         return None
+    (first, its), *others = found.items()
+    more = "".join(f", {title} with {one}" for title, one in others)
     return (
-        f"zero-shot agrees with {both[0]} of the given labels, the induced estimate with {both[1]}: an audit would be a"
-        " guess. Do these labels belong to these images, in this order, and does the model know them?"
+        f"{first} agrees with {its} of the given labels{more}: an audit would be a guess. Do these labels belong to"
+        " these images, in this order, and does the model know them?"
     )
 
 
-def score_warnings(names: Sequence[str], labels: Labels, zero_shot: Labels, induced: Labels) -> list[str]:
+def score_warnings(names: Sequence[str], labels: Labels, seen: Mapping[str, Labels]) -> list[str]:
     """What is odd about the estimates.
 
     Args:
         names: K class names.
         labels: (n,) in [0, K), n at least 1.
-        zero_shot, induced: (n,) in [0, K), the most probable class of each estimate.
+        seen: Of each estimate, by its title and zero-shot first, (n,) in [0, K), the most probable class.
     """
+    (first, zero_shot), *others = seen.items()
     known = agreement(zero_shot, labels, len(names))
     if known.is_chance:
         return [
-            f"zero-shot agrees with {known} of the given labels: the prompts may not describe these classes, the model"
+            f"{first} agrees with {known} of the given labels: the prompts may not describe these classes, the model"
             " may not know them, or the labels belong to other images"
         ]
     warnings = _taken_for_another(names, labels, zero_shot)
-    apart = float((zero_shot != induced).mean())
-    if apart > MOST:
-        warnings.append(
-            f"the two estimates disagree on {apart:.1%} of the samples (zero-shot agrees with"
-            f" {known} of the given labels, the induced estimate with {agreement(induced, labels, len(names))}):"
-            " one of them is not to be trusted here"
-        )
+    for title, induced in others:
+        apart = float((zero_shot != induced).mean())
+        if apart > MOST:
+            warnings.append(
+                f"two estimates disagree on {apart:.1%} of the samples ({first} agrees with {known} of the given"
+                f" labels, {title} with {agreement(induced, labels, len(names))}): one of them is not to be trusted"
+                " here"
+            )
     return warnings
 
 

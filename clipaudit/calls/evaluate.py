@@ -13,7 +13,7 @@ from clipaudit.auditing.metrics import Metrics, metrics
 from clipaudit.errors import SourceError
 from clipaudit.index.clean_index import CleanIndex, deciding_column
 from clipaudit.index.truth import match_truth
-from clipaudit.selectors.combine import SELECTORS
+from clipaudit.vocabulary import verdicts_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Evaluation:
 
     Attributes:
         overall: The combined flags and `clean_score`.
-        selectors: Each of the four selectors alone, with its own score.
+        selectors: Each selector on each estimate alone, by the name of the verdict, with its own score.
         classes: The combined flags, by label.
         suggestion_accuracy: Share of the wrong labels for which the suggested label is the true one.
         n_unreadable: Samples without a score; they are not judged.
@@ -69,9 +69,9 @@ def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Seq
     right_given = np.asarray(index.class_names, object)[index.scored_labels()[readable]] == values
     is_clean, scores = index.is_clean[readable], table["clean_score"].to_numpy()
     selectors = {}
-    for name in SELECTORS:
-        value = table[deciding_column(name, index.config)].to_numpy()
-        selectors[name] = metrics(right_given, table[f"{name}_clean"].to_numpy(zero_copy_only=False), value)
+    for verdict in verdicts_of(index.config.estimates):
+        value = table[deciding_column(verdict, index.config)].to_numpy()
+        selectors[verdict.name] = metrics(right_given, table[verdict.column].to_numpy(zero_copy_only=False), value)
     classes = {
         name: metrics(right[mine], is_clean[mine], scores[mine], right_given[mine])
         for name in index.class_names
@@ -80,5 +80,5 @@ def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Seq
     suggested = np.asarray(table["suggested_label"].to_pylist(), object)
     found = float((suggested == values)[~right_given].mean()) if (~right_given).any() else None
     overall = metrics(right, is_clean, scores, right_given)
-    unread, warnings = int((~readable).sum()), [*index.metadata["warnings"], *matched.warnings]
+    unread, warnings = int((~readable).sum()), [*index.metadata.warnings, *matched.warnings]
     return Evaluation(overall, selectors, classes, found, unread, matched.matched_by, warnings, matched.notes)

@@ -86,7 +86,7 @@ def apply_marks(index: CleanIndex, marks: str | Path) -> tuple[CleanIndex, Revie
         "sha256": sha256(path.read_bytes()).hexdigest(),
         **{name: count for name, count in asdict(summary).items() if name in MARKS},
     }
-    metadata = {**index.metadata, "reviews": [*index.metadata.get("reviews", ()), review]}
+    metadata = replace(index.metadata, reviews=[*index.metadata.reviews, review])
     return CleanIndex(table, metadata), replace(summary, notes=notes)
 
 
@@ -141,7 +141,7 @@ def _label(text: str, mark: str, index: CleanIndex, where: str) -> int:
 
 def _one_a_row(index: CleanIndex, said: Sequence[_Mark], path: Path) -> tuple[dict[int, _Mark], tuple[str, ...]]:
     """The mark of each marked row of the index, and what had to be tolerated to find the rows."""
-    matcher = Matcher(index.table["id"].to_pylist(), Path(index.metadata["root"]), path.resolve().parent)
+    matcher = Matcher(index.table["id"].to_pylist(), Path(index.metadata.root), path.resolve().parent)
     match = matcher.match([mark.id for mark in said])
     unknown = [mark for mark, row in zip(said, match.numbers, strict=True) if row == NONE]
     if unknown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clipaudit import __version__
-from clipaudit.auditing.config import DECISION_FIELDS, AuditConfig
-from clipaudit.auditing.labels import AuditedLabels, audited_labels, listed_classes
-from clipaudit.auditing.method import ESTIMATES, Scores, decide, score
+from clipaudit.auditing.labels import audited_labels, listed_classes
+from clipaudit.auditing.method import Scores, decide, score
 from clipaudit.auditing.metrics import best_threshold
 from clipaudit.auditing.plausibility import (
     class_warnings,
@@ -26,14 +24,17 @@ from clipaudit.auditing.plausibility import (
     some,
     useless,
 )
-from clipaudit.cache.embeddings import CacheInfo, EmbeddingsCache
+from clipaudit.cache.embeddings import EmbeddingsCache
 from clipaudit.cache.texts import read_texts, write_texts
 from clipaudit.calls.embed import CACHE_HOME
 from clipaudit.clip.encoders import EncoderOptions, choose_device, load_encoder
+from clipaudit.config import DECISION_FIELDS, AuditConfig
 from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.index.check import DROP
 from clipaudit.index.clean_index import CleanIndex, build_table, replace_decision
+from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.prompts.sets import ClassPrompts, class_prompts, find_prompts
+from clipaudit.vocabulary import EstimateTerm
 
 
 def select(
@@ -94,21 +95,28 @@ def select(
         config,
         keys=None if keys is None else torch.from_numpy(keys).to(target),
     )
-    predictions = [scores.estimates[name].prediction for name in ESTIMATES]
-    if reason := useless(len(class_names), given, *predictions):
+    seen = {term.title: scores.estimates[term.name].prediction for term in config.estimates}
+    if reason := useless(len(class_names), given, seen):
         raise SourceError(reason)
     report("selecting")
     decision = decide(scores.estimates, given, len(class_names), config)
     suggestion = (scores.suggested, scores.suggested_probability)
     table = build_table(
-        embeddings.table, store.info.root, audited.indices, class_names, scores.estimates, suggestion, decision
+        embeddings.table,
+        store.info.root,
+        audited.indices,
+        class_names,
+        scores.estimates,
+        suggestion,
+        decision,
+        config.estimates,
     )
     warnings = [
         *audited.warnings,
         *class_warnings(audited.counts()),
         *prompt_warnings(class_names, described.texts, described.owners, texts),
-        *_fit_warnings(class_names, described, scores, given),
-        *score_warnings(class_names, given, *predictions),
+        *_fit_warnings(class_names, described, scores, given, config.estimates),
+        *score_warnings(class_names, given, seen),
     ]
     decided = {
         **{"source": store.info.source, **store.info.decided},
@@ -118,10 +126,22 @@ def select(
         "prompts": f"{described.source}, {why}",
         "temperature": f"{config.temperature:.4g}{', as the model has it' if config.temperature == own else ''}",
     }
-    metadata = _metadata(store.info, config, audited, described, scores)
-    return _with_warnings(
-        CleanIndex(table, metadata | {"model_temperature": own, "decided": decided, "score_warnings": warnings})
+    metadata = IndexMetadata(
+        config=config,
+        class_names=audited.class_names,
+        declared_classes=audited.declared,
+        model=store.info.fingerprint,
+        source=store.info.source,
+        root=store.info.root,
+        prompts=PromptsUsed(described.source, list(described.texts), list(described.owners)),
+        mixtures={name: MixtureFit.of(mixtures) for name, mixtures in scores.mixtures.items()},
+        image_column=store.info.image_column,
+        labels=audited.spec,
+        decided=decided,
+        model_temperature=own,
+        score_warnings=warnings,
     )
+    return _with_warnings(CleanIndex(table, metadata))
 
 
 def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
@@ -134,7 +154,7 @@ def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
         SourceError: no label is selected.
     """
     held = index.config
-    config = _with_number(config, index.metadata.get("model_temperature"))
+    config = _with_number(config, index.metadata.model_temperature)
     wanted, fixed = config.to_dict(), held.to_dict()
     if changed := [name for name in fixed if name not in DECISION_FIELDS and wanted[name] != fixed[name]]:
         raise UsageError(
@@ -201,7 +221,7 @@ def _with_warnings(index: CleanIndex) -> CleanIndex:
     rescued = np.asarray(index.table["fallback"].filter(pa.array(readable)).to_numpy())
     is_clean = index.is_clean[readable]
     # An index of an earlier clipaudit has no warnings but those about its scores.
-    about_scores = metadata.get("score_warnings", metadata.get("warnings", []))
+    about_scores = metadata.warnings if metadata.score_warnings is None else metadata.score_warnings
     if not (is_clean & ~rescued).any():
         raise SourceError(
             "; ".join([f"not one of {len(is_clean):,} labels was selected as clean", *about_scores])
@@ -210,7 +230,7 @@ def _with_warnings(index: CleanIndex) -> CleanIndex:
     about_verdicts = decision_warnings(
         index.class_names, index.labels()[readable], is_clean | index.reviewed[readable], rescued
     )
-    return CleanIndex(index.table, {**metadata, "warnings": [*about_scores, *about_verdicts]})
+    return CleanIndex(index.table, replace(metadata, warnings=[*about_scores, *about_verdicts]))
 
 
 def find_cache(home: Path = CACHE_HOME) -> Path:
@@ -255,35 +275,12 @@ def _text_embeddings(
     return texts
 
 
-def _metadata(
-    info: CacheInfo, config: AuditConfig, audited: AuditedLabels, prompts: ClassPrompts, scores: Scores
-) -> dict[str, Any]:
-    return {
-        "clipaudit": __version__,
-        "config": config.to_dict(),
-        "class_names": audited.class_names,
-        "declared_classes": audited.declared,
-        "labels": audited.spec,
-        "model": asdict(info.fingerprint),
-        "source": info.source,
-        "root": info.root,
-        "image_column": info.image_column,
-        "prompts": {"source": prompts.source, "texts": list(prompts.texts), "owners": list(prompts.owners)},
-        "mixtures": {
-            name: {field: _plain(values) for field, values in vars(mixture).items()}
-            for name, mixture in scores.mixtures.items()
-        },
-    }
-
-
-def _plain(values: NDArray[Any]) -> list[Any]:
-    """An array as lists, with None for NaN, which JSON has not."""
-    plain: list[Any] = values.astype(object).tolist()
-    return [_plain(np.asarray(row)) if isinstance(row, list) else None if row != row else row for row in plain]
-
-
 def _fit_warnings(
-    class_names: list[str], prompts: ClassPrompts, scores: Scores, labels: NDArray[np.int64]
+    class_names: list[str],
+    prompts: ClassPrompts,
+    scores: Scores,
+    labels: NDArray[np.int64],
+    estimates: Sequence[EstimateTerm],
 ) -> list[str]:
     """What was missing or did not work out on the way to the scores."""
     counts = np.bincount(labels, minlength=len(class_names))
@@ -298,15 +295,15 @@ def _fit_warnings(
         warnings.append(
             "no prompt set: plain templates used for all classes; features make the zero-shot estimate better"
         )
-    for name, mixture in scores.mixtures.items():
-        estimate = name.replace("_", "-")
+    for term in estimates:
+        mixture = scores.mixtures[term.name]
         if kept := [class_names[k] for k in np.flatnonzero(mixture.abstained & (counts > 0))]:
             warnings.append(
-                f"the {estimate} losses of {some(kept)} have nothing to split: that selector keeps them all"
+                f"the {term.title} losses of {some(kept)} have nothing to split: that selector keeps them all"
             )
         if stopped := [class_names[k] for k in np.flatnonzero(~mixture.converged)]:
             warnings.append(
-                f"the mixture of the {estimate} losses of {some(stopped)} stopped before its optimum; its posteriors"
+                f"the mixture of the {term.title} losses of {some(stopped)} stopped before its optimum; its posteriors"
                 " may be off"
             )
     if not scores.converged:

@@ -87,7 +87,7 @@ def train(
         {
             "config": config.to_dict(),
             "index_fingerprint": data_of.fingerprint(index),
-            "index_source": index.metadata["source"],
+            "index_source": index.metadata.source,
             "test": str(Path(test).resolve()) if test else None,
             "class_names": index.class_names,
             "architecture": architecture.to_dict(),

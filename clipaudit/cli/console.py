@@ -139,7 +139,7 @@ def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
         print_line(f"  unreadable     {counts.n_unreadable:,}")
     if counts.n_reviewed:
         print_line(f"  reviewed       {counts.n_reviewed:,} by a person, whose word is kept")
-    show_decided(index.metadata.get("decided", {}))
+    show_decided(index.metadata.decided)
     if doubts.classes:
         table = Table("class", "in doubt", "of", "share", title="Classes most in doubt", title_justify="left")
         for entry in doubts.classes[:ROWS_SHOWN]:
@@ -152,7 +152,7 @@ def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
         for given, suggested, count in doubts.confusions[:ROWS_SHOWN]:
             table.add_row(safe(given), safe(suggested), f"{count:,}")
         print_table(table)
-    show_warnings(index.metadata["warnings"])
+    show_warnings(index.metadata.warnings)
     print_line(f"Written: {', '.join(safe(path) for path in written)}")
 
 

@@ -81,8 +81,8 @@ def select(
     induced: Annotated[
         str | None,
         typer.Option(
-            help="Second estimate: logistic (regression on the embeddings), neighbours, or joint (its product with"
-            " zero-shot).",
+            help="Estimate beside zero-shot: logistic (regression on the embeddings), neighbours, or joint (its product"
+            " with zero-shot); or several, separated by commas.",
             show_default="logistic",
             rich_help_panel=_ESTIMATES,
         ),
@@ -211,12 +211,12 @@ def select(
 
     Writes the clean index: one row a sample with its flags, all scores and a suggested label.
     """
-    from clipaudit.auditing.config import AuditConfig
-    from clipaudit.auditing.config import preset as named
     from clipaudit.calls.export import export as write_export
     from clipaudit.calls.select import find_cache, reselect, reviewed_threshold
     from clipaudit.calls.select import select as run
     from clipaudit.cli.console import print_line, safe, show_index, stages
+    from clipaudit.config import AuditConfig
+    from clipaudit.config import preset as named
     from clipaudit.index.clean_index import read_index
     from clipaudit.samples import read_names
 

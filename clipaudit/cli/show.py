@@ -60,8 +60,8 @@ def _show_counts(doubts: Doubts, index: CleanIndex) -> None:
     if counts.n_reviewed:
         print_line(f"  reviewed       {counts.n_reviewed:,}, settled and not listed below")
     if name is None:
-        show_decided({word: text for word, text in index.metadata.get("decided", {}).items() if word in DECIDED_SHOWN})
-        show_warnings(index.metadata["warnings"])
+        show_decided({word: text for word, text in index.metadata.decided.items() if word in DECIDED_SHOWN})
+        show_warnings(index.metadata.warnings)
 
 
 def _classes_table(doubts: Doubts) -> Table:
@@ -82,7 +82,7 @@ def _samples_table(doubts: Doubts, index: CleanIndex) -> Table:
     from clipaudit.samples.reader import ImageReader
 
     table = _table(show_lines=True)
-    reader = ImageReader(index.metadata["root"], index.metadata.get("image_column")) if can_draw(out) else None
+    reader = ImageReader(index.metadata.root, index.metadata.image_column) if can_draw(out) else None
     if reader:
         table.add_column("picture", max_width=EDGE)
     for name in ("given", "suggested"):

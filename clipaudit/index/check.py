@@ -1,12 +1,12 @@
-"""What a clean index must hold, as data: its columns, its metadata, and the digest that shows damage.
+"""What a clean index's table must hold, as data: its columns, and the digest that shows damage.
 
 `read_index` passes every file through here, so that whatever takes a CleanIndex may rely on all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -14,23 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipaudit.auditing.config import AuditConfig
-from clipaudit.auditing.method import ESTIMATES
-from clipaudit.checked import (
-    Rule,
-    fault_of,
-    is_class_names,
-    is_count,
-    is_flag,
-    is_number,
-    is_text,
-    list_of,
-    object_of,
-    optional,
-    texts_by_name,
-)
-from clipaudit.errors import UsageError
-from clipaudit.selectors.combine import SELECTORS
+from clipaudit.vocabulary import SCORES, EstimateTerm, verdicts_of
 
 # What a person may say of a label.
 RIGHT, RELABEL, DROP = "right", "relabel", "drop"
@@ -39,6 +23,7 @@ TEXT, FLAG, CLASS = pa.string(), pa.bool_(), pa.dictionary(pa.int32(), pa.string
 SINGLE, DOUBLE = pa.float32(), pa.float64()
 # Rounding may carry a probability or a loss past its bound by a few of the last digits of single precision.
 _ROUNDING = 1e-5
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -60,121 +45,47 @@ class Column:
     values: tuple[str, ...] = ()
 
 
-COLUMNS = (
-    Column("id", TEXT, "never"),
-    Column("path", TEXT, "never"),
-    Column("status", TEXT, "never", values=("ok", "unreadable")),
-    Column("reason", TEXT, "anywhere"),
-    Column("label", CLASS, "never"),
-    Column("is_clean", FLAG, "never"),
-    Column("clean_score", DOUBLE),
-    Column("suggested_label", CLASS),
-    Column("suggested_probability", SINGLE),
-    *(Column(f"{name}_clean", FLAG) for name in SELECTORS),
-    Column("fallback", FLAG),
-    *(
-        column
-        for name in ESTIMATES
-        for column in (
-            Column(f"{name}_label", CLASS),
-            Column(f"{name}_p_label", SINGLE),
-            Column(f"{name}_p_max", SINGLE),
-            Column(f"{name}_consistency", DOUBLE),
-            Column(f"{name}_loss", SINGLE, range=(0.0, float(np.finfo(np.float32).max))),
-            Column(f"{name}_posterior", DOUBLE),
-            Column(f"{name}_posterior_raw", DOUBLE),
-        )
-    ),
-    Column("reviewed", TEXT, "anywhere", values=MARKS),
-    Column("label_given", CLASS, "never"),
-)
-# Both or neither: `apply` writes them.
-_OF_REVIEWS = ("reviewed", "label_given")
-
-_MODEL = {name: Rule("text", is_text) for name in ("model", "weights", "precision")} | {
-    "revision": Rule("text or null", optional(is_text), optional=True)
-}
-_PROMPTS = {
-    "source": Rule("text", is_text),
-    "texts": Rule("a list of texts", list_of(is_text)),
-    "owners": Rule("a list of class numbers", list_of(is_count)),
-}
-_PAIRS = list_of(lambda pair: list_of(optional(is_number))(pair) and len(pair) == 2)
-_MIXTURE = {name: Rule("pairs of numbers", _PAIRS) for name in ("weights", "means", "deviations")} | {
-    "abstained": Rule("a list of true and false", list_of(is_flag))
-}
-_MIXTURES = {name: Rule("a mixture", object_of(_MIXTURE)) for name in ESTIMATES}
-_METADATA = {
-    "clipaudit": Rule("text", is_text),
-    "config": Rule("a JSON object", lambda value: isinstance(value, dict)),
-    "class_names": Rule(
-        "a list of at least two different names", lambda value: is_class_names(value) and len(value) > 1
-    ),
-    "declared_classes": Rule("true or false", is_flag),
-    "model": Rule("the model's fingerprint", object_of(_MODEL)),
-    "source": Rule("text", is_text),
-    "root": Rule("text", is_text),
-    "image_column": Rule("text or null", optional(is_text), optional=True),
-    "labels": Rule("text or null", optional(is_text), optional=True),
-    "prompts": Rule("the prompts with their classes", object_of(_PROMPTS)),
-    "mixtures": Rule("the mixtures of both estimates", object_of(_MIXTURES)),
-    "warnings": Rule("a list of texts", list_of(is_text)),
-    "score_warnings": Rule("a list of texts", list_of(is_text), optional=True),
-    "model_temperature": Rule("a number above 0", lambda value: is_number(value) and value > 0, optional=True),
-    "decided": Rule("texts by name", texts_by_name, optional=True),
-    "reviews": Rule("a list of reviews", list_of(lambda value: isinstance(value, dict)), optional=True),
-}
+# `apply` writes them: both or neither.
+_OF_REVIEWS = (Column("reviewed", TEXT, "anywhere", values=MARKS), Column("label_given", CLASS, "never"))
 
 
-def metadata_fault(metadata: Any) -> str | None:
-    """What is wrong with an index's metadata, as part of a sentence; None where nothing is."""
-    fault = fault_of(metadata, _METADATA) or _config_fault(metadata["config"])
-    if fault is not None:
-        return fault
-    n_classes, prompts = len(metadata["class_names"]), metadata["prompts"]
-    if len(prompts["texts"]) != len(prompts["owners"]) or any(k >= n_classes for k in prompts["owners"]):
-        return "'prompts' must name one of the classes for each text"
-    for name, mixture in metadata["mixtures"].items():
-        if any(len(mixture[field]) != n_classes for field in _MIXTURE):
-            return f"the mixture {name!r} must have one entry for each of the {n_classes:,} classes"
-        for k, abstained in enumerate(mixture["abstained"]):
-            if not abstained and None in (*mixture["weights"][k], *mixture["means"][k], *mixture["deviations"][k]):
-                return f"the mixture {name!r} has no numbers for class {k}"
-    return None
+def columns_of(estimates: Sequence[EstimateTerm]) -> tuple[Column, ...]:
+    """The columns of an index of these estimates, in their order; those of reviews last."""
+    return (
+        Column("id", TEXT, "never"),
+        Column("path", TEXT, "never"),
+        Column("status", TEXT, "never", values=("ok", "unreadable")),
+        Column("reason", TEXT, "anywhere"),
+        Column("label", CLASS, "never"),
+        Column("is_clean", FLAG, "never"),
+        Column("clean_score", DOUBLE),
+        Column("suggested_label", CLASS),
+        Column("suggested_probability", SINGLE),
+        *(Column(verdict.column, FLAG) for verdict in verdicts_of(estimates)),
+        Column("fallback", FLAG),
+        *(column for term in estimates for column in _of_estimate(term)),
+        *_OF_REVIEWS,
+    )
 
 
-def _config_fault(content: Mapping[str, Any]) -> str | None:
-    for field in fields(AuditConfig):
-        if field.name in content and not _fits(content[field.name], field):
-            return f"its configuration has no valid {field.name!r}"
-    try:
-        AuditConfig.from_dict(content)
-    except (UsageError, ValueError) as error:
-        return f"its configuration is not valid: {str(error).rstrip('.')}"
-    return None
+def _of_estimate(term: EstimateTerm) -> Iterator[Column]:
+    yield Column(term.column("label"), CLASS)
+    for score in SCORES:
+        high = _LARGEST if score.high is None else score.high
+        yield Column(term.column(score.name), SINGLE if score.single else DOUBLE, range=(0.0, high))
 
 
-def _fits(value: Any, field: Field[Any]) -> bool:
-    """The value has the type of the field's default; the temperature may be a word, too."""
-    if isinstance(field.default, bool):
-        return is_flag(value)
-    if isinstance(field.default, float):
-        return is_number(value) or (field.name == "temperature" and is_text(value))
-    if isinstance(field.default, int):
-        return isinstance(value, int) and not isinstance(value, bool)
-    return list_of(is_text)(value) if isinstance(field.default, tuple) else is_text(value)
-
-
-def checked_table(table: pa.Table, class_names: Sequence[str]) -> pa.Table | str:
+def checked_table(table: pa.Table, columns: Sequence[Column], class_names: Sequence[str]) -> pa.Table | str:
     """The table with each known column in its own type and all others as they are; or, in words, what is wrong.
 
     Args:
         table: As the file holds it.
+        columns: Those that it must have; of reviews, both or neither.
         class_names: K names, valid.
     """
-    if fault := _columns_fault(table):
+    if fault := _columns_fault(table, columns):
         return fault
-    present = [column for column in COLUMNS if column.name in table.column_names]
+    present = [column for column in columns if column.name in table.column_names]
     for column in present:
         values = _typed(table[column.name], column, class_names)
         if isinstance(values, str):
@@ -189,10 +100,11 @@ def checked_table(table: pa.Table, class_names: Sequence[str]) -> pa.Table | str
     return _ids_fault(table["id"]) or table
 
 
-def _columns_fault(table: pa.Table) -> str | None:
+def _columns_fault(table: pa.Table, columns: Sequence[Column]) -> str | None:
     names = table.column_names
-    missing = [column.name for column in COLUMNS if column.name not in names]
-    if required := [name for name in missing if name not in _OF_REVIEWS]:
+    missing = [column.name for column in columns if column.name not in names]
+    of_reviews = [column.name for column in _OF_REVIEWS]
+    if required := [name for name in missing if name not in of_reviews]:
         more = f" and {len(required) - 1} more" if len(required) > 1 else ""
         return f"it has no column {required[0]!r}{more}"
     if len(missing) == 1:
@@ -291,15 +203,16 @@ def _first(found: pa.ChunkedArray) -> int | None:
     return None if row < 0 else int(row)
 
 
-def content_digest(table: pa.Table, metadata: bytes) -> str:
+def content_digest(table: pa.Table, columns: Sequence[Column], metadata: bytes) -> str:
     """A hash of the metadata and of all known columns, whatever else the file holds and however it stores them.
 
     Args:
         table: With each known column in its own type, or as other software made it.
+        columns: The known ones.
         metadata: The JSON document, as it is in the file.
     """
     digest = blake2b(metadata, digest_size=16)
-    for column in COLUMNS:
+    for column in columns:
         if column.name in table.column_names:
             digest.update(f"{column.name} {column.type} {len(table)}\0".encode())
             _update(digest, table[column.name], column.type)

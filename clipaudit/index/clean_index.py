@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,28 +15,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clipaudit.auditing.config import AuditConfig
-from clipaudit.auditing.method import ESTIMATES, Decision, EstimateScores
-from clipaudit.checked import parse_json
+from clipaudit import __version__
+from clipaudit.auditing.method import Decision, EstimateScores
+from clipaudit.checked import is_count, parse_json
+from clipaudit.config import AuditConfig
 from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import check_images, check_output, write_atomically
-from clipaudit.index.check import DROP, checked_table, content_digest, metadata_fault
+from clipaudit.index.check import DROP, checked_table, columns_of, content_digest
 from clipaudit.index.file import REMEDY, read_table
-from clipaudit.selectors.combine import SELECTORS
+from clipaudit.index.format1 import former_columns, former_names, upgraded
+from clipaudit.index.metadata import IndexMetadata, NewerError
+from clipaudit.selectors.base import evidence
 from clipaudit.spelling import Spellings
+from clipaudit.vocabulary import SCORES, EstimateTerm, Verdict, verdicts_of
 
-FORMAT = 1
+FORMAT = 2
 CLASSES_IN_A_MESSAGE = 10
 _METADATA_KEY, _DIGEST_KEY = b"clipaudit", b"clipaudit.digest"
-# Columns of each estimate, and the field of EstimateScores that they hold.
-_SCORE_COLUMNS = {
-    "p_label": "p_label",
-    "p_max": "p_max",
-    "consistency": "consistency",
-    "loss": "loss",
-    "posterior": "posterior",
-    "posterior_raw": "raw_posterior",
-}
 
 
 @dataclass(frozen=True)
@@ -45,13 +40,12 @@ class CleanIndex:
 
     Attributes:
         table: One row a sample in source order; docs/clean-index.md describes the columns.
-        metadata: `config`, `class_names`, `model`, `source`, `root`, `prompts`, `mixtures`, `warnings` and more:
-            everything that is needed to trace and repeat the audit.
+        metadata: Everything that is needed to trace and repeat the audit.
         file: Where `read_index` read it, so that no report or export replaces it.
     """
 
     table: pa.Table
-    metadata: Mapping[str, Any]
+    metadata: IndexMetadata
     file: Path | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
@@ -61,12 +55,12 @@ class CleanIndex:
     @property
     def config(self) -> AuditConfig:
         """The configuration that decided."""
-        return AuditConfig.from_dict(self.metadata["config"])
+        return self.metadata.config
 
     @property
     def class_names(self) -> list[str]:
         """All K classes, in their order."""
-        return list(self.metadata["class_names"])
+        return list(self.metadata.class_names)
 
     @property
     def is_clean(self) -> NDArray[np.bool_]:
@@ -136,9 +130,9 @@ class CleanIndex:
         rows = self.table.filter(pc.equal(self.table["status"], "ok"))
         index = CleanIndex(rows, self.metadata)
         result = {}
-        for name in ESTIMATES:
-            scores = {field: rows[f"{name}_{column}"].to_numpy() for column, field in _SCORE_COLUMNS.items()}
-            result[name] = EstimateScores(prediction=index._class_indices(f"{name}_label"), **scores)
+        for term in self.config.estimates:
+            scores = {score.name: rows[term.column(score.name)].to_numpy() for score in SCORES}
+            result[term.name] = EstimateScores(index._class_indices(term.column("label")), scores)
         return result
 
     def check_output(self, path: str | Path, inputs: Iterable[str | Path | None] = ()) -> None:
@@ -147,9 +141,9 @@ class CleanIndex:
         Raises:
             UsageError, ClipAuditError: as `clipaudit.files.check_output`.
         """
-        check_output(path, [*inputs, self.metadata["source"]])
+        check_output(path, [*inputs, self.metadata.source])
         ids = (sample_id for chunk in self.table["id"].chunks for sample_id in chunk.to_pylist())
-        check_images(path, ids, self.metadata["root"])
+        check_images(path, ids, self.metadata.root)
 
     def write(self, path: str | Path) -> None:
         """Write the index as Parquet; the file appears whole or not at all.
@@ -158,9 +152,10 @@ class CleanIndex:
             UsageError, ClipAuditError: as `check_output`, or the disk is full.
         """
         self.check_output(path)
-        content = json.dumps({"format": FORMAT, **self.metadata}, ensure_ascii=False, sort_keys=True).encode()
-        digest = content_digest(self.table, content).encode()
-        table = self.table.replace_schema_metadata({_METADATA_KEY: content, _DIGEST_KEY: digest})
+        content = {"format": FORMAT, **self.metadata.to_dict()}
+        document = json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
+        digest = content_digest(self.table, columns_of(self.config.estimates), document).encode()
+        table = self.table.replace_schema_metadata({_METADATA_KEY: document, _DIGEST_KEY: digest})
         write_atomically(
             Path(path), lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         )
@@ -185,25 +180,55 @@ def read_index(path: str | Path) -> CleanIndex:
     found = table.schema.metadata or {}
     if _METADATA_KEY not in found:
         raise IndexFileError(_without_metadata(path, table))
-    content = found[_METADATA_KEY]
-    try:
-        metadata = parse_json(content)
-        current = metadata.pop("format") == FORMAT
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise IndexFileError(f"{path} has damaged metadata. {REMEDY}") from None
-    if not current:
-        raise IndexFileError(f"{path} was written by another version of clipaudit. {REMEDY}")
-    if fault := metadata_fault(metadata):
-        raise IndexFileError(f"{path} has damaged metadata: {fault}. {REMEDY}")
-    checked = checked_table(table.replace_schema_metadata(None), metadata["class_names"])
+    document = found[_METADATA_KEY]
+    number, metadata = _metadata(path, document)
+    estimates = metadata.config.estimates
+    columns = former_columns(estimates) if number == 1 else columns_of(estimates)
+    checked = checked_table(table.replace_schema_metadata(None), columns, metadata.class_names)
     if isinstance(checked, str):
         raise IndexFileError(f"{path} is no valid clean index: {checked}. {REMEDY}")
-    if _DIGEST_KEY in found and content_digest(checked, content) != found[_DIGEST_KEY].decode(errors="replace"):
+    if _DIGEST_KEY in found and content_digest(checked, columns, document) != found[_DIGEST_KEY].decode(
+        errors="replace"
+    ):
         raise IndexFileError(
             f"{path} is not as clipaudit wrote it: it is damaged, or other software changed it. {REMEDY}"
             " To change an index yourself, use clipaudit.CleanIndex(table, metadata).write(path)."
         )
-    return CleanIndex(checked, metadata, path)
+    return CleanIndex(_renamed(path, checked, estimates) if number == 1 else checked, metadata, path)
+
+
+def _metadata(path: Path, document: bytes) -> tuple[int, IndexMetadata]:
+    """The number of the file's format, and what the file says about itself, as the newest format has it."""
+    try:
+        content = parse_json(document)
+        number = content.pop("format")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise IndexFileError(f"{path} has damaged metadata. {REMEDY}") from None
+    if not is_count(number) or not 1 <= number <= FORMAT:
+        raise IndexFileError(
+            f"{path} has the format {number!r:.40}, and this clipaudit ({__version__}) reads 1 to {FORMAT}: another"
+            " version wrote it. Update clipaudit, or make it again with: clipaudit select"
+        )
+    try:
+        return number, IndexMetadata.from_dict(upgraded(content) if number == 1 else content)
+    except NewerError as error:
+        raise IndexFileError(
+            f"{path} has {str(error)!r} in its metadata, which this clipaudit ({__version__}) does not know: a newer"
+            " version wrote it. Update clipaudit, or make it again with: clipaudit select"
+        ) from None
+    except ValueError as error:
+        raise IndexFileError(f"{path} has damaged metadata: {error}. {REMEDY}") from None
+
+
+def _renamed(path: Path, table: pa.Table, estimates: Sequence[EstimateTerm]) -> pa.Table:
+    """A table of format 1 with the names of its columns in format 2."""
+    names = {former: now for now, former in former_names(estimates).items()}
+    if taken := [name for name in names.values() if name in table.column_names]:
+        raise IndexFileError(
+            f"{path} is of format 1 and has a column {taken[0]!r} that is not clipaudit's, which is the name of another"
+            " column now. Rename it, or make the index again with: clipaudit select"
+        )
+    return table.rename_columns([names.get(name, name) for name in table.column_names])
 
 
 def _without_metadata(path: Path, table: pa.Table) -> str:
@@ -215,9 +240,9 @@ def _without_metadata(path: Path, table: pa.Table) -> str:
     return f"{path} is no clean index: clipaudit did not write it. Make one with: clipaudit select"
 
 
-def deciding_column(selector: str, config: AuditConfig) -> str:
-    """The column of an index that this selector puts its threshold on."""
-    return selector.replace("_loss", "_posterior_raw" if config.raw_posterior else "_posterior")
+def deciding_column(verdict: Verdict, config: AuditConfig) -> str:
+    """The column of an index that this verdict's threshold is put on."""
+    return verdict.estimate.column(evidence(verdict.selector, config))
 
 
 def build_table(
@@ -228,6 +253,7 @@ def build_table(
     estimates: Mapping[str, EstimateScores],
     suggestion: tuple[NDArray[np.int64], NDArray[np.float32]],
     decision: Decision,
+    terms: Sequence[EstimateTerm],
 ) -> pa.Table:
     """The index's table.
 
@@ -236,9 +262,10 @@ def build_table(
         root: What the ids are relative to.
         labels: (n,) class indices, of all samples.
         class_names: K names.
-        estimates: Scores of the m readable samples.
+        estimates: Scores of the m readable samples, by name.
         suggestion: For these, the suggested class and its probability.
         decision: For these, the flags.
+        terms: The estimates.
     """
     readable = np.asarray(pc.equal(samples["status"], "ok").to_numpy())
 
@@ -260,20 +287,23 @@ def build_table(
         "clean_score": spread(decision.clean_score),
         "suggested_label": names(spread(suggested.astype(np.int32))),
         "suggested_probability": spread(probability),
-        **{f"{name}_clean": spread(decision.verdicts[name]) for name in SELECTORS},
+        **{verdict.column: spread(decision.verdicts[verdict.name]) for verdict in verdicts_of(terms)},
         "fallback": spread(decision.fallback),
     }
-    for name, scores in estimates.items():
-        columns[f"{name}_label"] = names(spread(scores.prediction.astype(np.int32)))
-        for column, attribute in _SCORE_COLUMNS.items():
-            columns[f"{name}_{column}"] = spread(getattr(scores, attribute))
+    for term in terms:
+        found = estimates[term.name]
+        columns[term.column("label")] = names(spread(found.prediction.astype(np.int32)))
+        for score in SCORES:
+            columns[term.column(score.name)] = spread(found[score.name])
     return pa.table({**columns, "status": samples["status"], "reason": samples["reason"]})
 
 
 def replace_decision(index: CleanIndex, decision: Decision, config: AuditConfig) -> CleanIndex:
     """The same scores with other flags; what a review said stays."""
     readable, table = index.readable, index.table
-    decided: dict[str, NDArray[Any]] = {f"{name}_clean": decision.verdicts[name] for name in SELECTORS}
+    decided: dict[str, NDArray[Any]] = {
+        verdict.column: decision.verdicts[verdict.name] for verdict in verdicts_of(config.estimates)
+    }
     decided |= {"clean_score": decision.clean_score, "fallback": decision.fallback}
     for name, values in decided.items():
         column = pa.array(_full(values, readable), mask=~readable)
@@ -282,7 +312,7 @@ def replace_decision(index: CleanIndex, decision: Decision, config: AuditConfig)
     if index.has_reviews:
         is_clean = overrule(is_clean, table["reviewed"], readable)
     table = table.set_column(table.column_names.index("is_clean"), "is_clean", pa.array(is_clean))
-    return CleanIndex(table, {**index.metadata, "config": config.to_dict()})
+    return CleanIndex(table, replace(index.metadata, config=config))
 
 
 def overrule(

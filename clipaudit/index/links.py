@@ -27,7 +27,7 @@ def link_images(index: CleanIndex, folder: Path) -> list[str]:
         UsageError: the images are rows of a Parquet file.
         ClipAuditError: the folder exists or cannot be made, or no clean image is there.
     """
-    if index.metadata.get("image_column") is not None:
+    if index.metadata.image_column is not None:
         raise UsageError(
             f"{folder}: the images are rows of a Parquet file, which cannot be linked. Export .txt or .npy."
         )

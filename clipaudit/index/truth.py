@@ -60,7 +60,7 @@ def match_truth(
     notes: tuple[str, ...] = ()
     if isinstance(truth, str | Path):
         ids: list[str] = index.table["id"].to_pylist()
-        column = read_column(truth, ids, Path(index.metadata["root"]), usual=TRUTH_COLUMNS, names=names)
+        column = read_column(truth, ids, Path(index.metadata.root), usual=TRUTH_COLUMNS, names=names)
         found, matched_by, notes = column.values, column.matched_by, column.notes
     else:
         known = frozenset(names or ())
@@ -94,7 +94,7 @@ def _classes(found: Mapping[str, int], index: CleanIndex) -> dict[str, str]:
             if (number := spellings.find(spelling)) is not None:
                 classes.setdefault(value, names[number])
     are_indices = all(value.isdecimal() and value.isascii() and len(value) < 10 for value in found)
-    if not classes and are_indices and index.metadata.get("declared_classes"):
+    if not classes and are_indices and index.metadata.declared_classes:
         if beyond := [value for value in found if int(value) >= len(names)]:
             raise SourceError(
                 f"true class index {beyond[0]} is out of range: the index has {len(names)} classes"

@@ -13,6 +13,8 @@ BINS = 40
 WIDTH, HEIGHT = 320.0, 110.0
 ROC_EDGE = 240.0
 ROC_POINTS = 150
+# Of curves in one chart, as SVG has them: the first is drawn through.
+DASHES = ("none", "6 2", "2 2", "6 2 2 2", "12 3", "1 3", "12 3 2 3", "6 2 2 2 2 2", "12 3 6 3")
 _ERF = np.vectorize(erf, otypes=[np.float64])
 
 Floats = NDArray[np.float64]

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clipaudit.auditing.method import ESTIMATES
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.truth import match_truth
-from clipaudit.selectors.combine import SELECTORS
+from clipaudit.vocabulary import Verdict, verdicts_of
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,9 @@ class Columns:
         scored: (n,) int64, the label that the scores are about: the given one, before any review.
         score: (n,) float64, `clean_score`.
         probability: (n,) float32, of the suggested label.
-        failed: (4, n) bool, the selector (in the order of SELECTORS) doubts the label.
-        predicted: Of each estimate, (n,) int64 the most probable class.
-        p_label, p_max, loss: Of each estimate, (n,) float32.
+        failed: (v, n) bool, the verdict (in the order of `verdicts_of`) is that the label is in doubt.
+        predicted: Of each estimate, by name, (n,) int64 the most probable class.
+        p_label, p_max, loss: Of each estimate, by name, (n,) float32.
     """
 
     index: CleanIndex
@@ -97,6 +96,11 @@ class Columns:
         order = rows[np.lexsort((self.score[rows], self.labels[rows]))]
         return order, np.searchsorted(self.labels[order], np.arange(len(self.class_names) + 1))
 
+    def failed_by(self, verdict: Verdict) -> NDArray[np.bool_]:
+        """(n,) bool: this verdict is that the label is in doubt."""
+        number = verdicts_of(self.index.config.estimates).index(verdict)
+        return np.asarray(self.failed[number])
+
     def strings(self, name: str, rows: NDArray[np.int64]) -> list[str | None]:
         """Some rows of a text column."""
         values: list[str | None] = self.index.table[name].take(pa.array(rows)).to_pylist()
@@ -105,7 +109,7 @@ class Columns:
 
 def read_columns(index: CleanIndex) -> Columns:
     """The arrays of an index."""
-    readable = index.readable
+    readable, estimates = index.readable, index.config.estimates
     names = pa.array(index.class_names, pa.string())
 
     def classes(column: str) -> NDArray[np.int64]:
@@ -129,11 +133,11 @@ def read_columns(index: CleanIndex) -> Columns:
         suggested=classes("suggested_label"),
         score=numbers("clean_score"),
         probability=numbers("suggested_probability"),
-        failed=np.stack([readable & ~flags(f"{name}_clean") for name in SELECTORS]),
-        predicted={name: classes(f"{name}_label") for name in ESTIMATES},
-        p_label={name: numbers(f"{name}_p_label") for name in ESTIMATES},
-        p_max={name: numbers(f"{name}_p_max") for name in ESTIMATES},
-        loss={name: numbers(f"{name}_loss") for name in ESTIMATES},
+        failed=np.stack([readable & ~flags(verdict.column) for verdict in verdicts_of(estimates)]),
+        predicted={term.name: classes(term.column("label")) for term in estimates},
+        p_label={term.name: numbers(term.column("p_label")) for term in estimates},
+        p_max={term.name: numbers(term.column("p_max")) for term in estimates},
+        loss={term.name: numbers(term.column("loss")) for term in estimates},
     )
 
 

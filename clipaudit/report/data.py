@@ -12,7 +12,8 @@ from clipaudit.index.clean_index import CleanIndex
 from clipaudit.report.choice import Choice
 from clipaudit.report.columns import Columns, Truth
 from clipaudit.report.thumbnails import Thumbnail
-from clipaudit.report.wording import reasons
+from clipaudit.report.wording import all_of, reasons
+from clipaudit.vocabulary import verdicts_of
 
 Sample = dict[str, Any]
 
@@ -26,10 +27,10 @@ def samples(columns: Columns, rows: NDArray[np.int64], images: list[Thumbnail], 
         images: Their thumbnails.
         truth: Adds the true label and the kind of error.
     """
-    votes = (columns.failed[:, rows] * np.array([[1], [2], [4], [8]])).sum(axis=0).tolist()
+    failed = [np.flatnonzero(verdicts).tolist() for verdicts in columns.failed[:, rows].T]
     ids, whys = columns.strings("id", rows), reasons(columns, rows)
     records = []
-    for row, sample_id, image, failed, why in zip(rows.tolist(), ids, images, votes, whys, strict=True):
+    for row, sample_id, image, numbers, why in zip(rows.tolist(), ids, images, failed, whys, strict=True):
         record: Sample = {
             "id": sample_id,
             "given": int(columns.labels[row]),
@@ -39,7 +40,7 @@ def samples(columns: Columns, rows: NDArray[np.int64], images: list[Thumbnail], 
             "clean": bool(columns.is_clean[row]),
             "rescued": bool(columns.fallback[row]),
             "reviewed": bool(columns.reviewed[row]),
-            "failed": failed,
+            "failed": numbers,
             "why": why,
             "image": image.uri,
             "size": [image.width, image.height],
@@ -54,7 +55,7 @@ def samples(columns: Columns, rows: NDArray[np.int64], images: list[Thumbnail], 
 def payload(columns: Columns, choice: Choice, records: list[Sample]) -> dict[str, Any]:
     """Everything that the script needs."""
     number = {row: position for position, row in enumerate(choice.rows.tolist())}
-    pairs, n_classes = choice.confusion, len(columns.class_names)
+    pairs, n_classes, estimates = choice.confusion, len(columns.class_names), columns.index.config.estimates
     in_doubt = columns.in_doubt[choice.rows].tolist()
     doubted = (record for record, doubt in zip(records, in_doubt, strict=True) if doubt)
     shown = sorted({(record["given"], record["suggested"]) for record in doubted})
@@ -66,6 +67,8 @@ def payload(columns: Columns, choice: Choice, records: list[Sample]) -> dict[str
         "key": fingerprint(columns.index),
         "inDoubt": int(columns.in_doubt.sum()),
         "classes": columns.class_names,
+        "verdicts": [[verdict.estimate.title, verdict.selector.title] for verdict in verdicts_of(estimates)],
+        "probability": f"probability, the mean of {all_of(len(estimates))} estimates",
         "samples": records,
         "cells": [[*pair, count] for pair, count in zip(shown, counts, strict=True)],
         "examples": {

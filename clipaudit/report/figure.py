@@ -15,7 +15,6 @@ from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import write_atomically
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.report.columns import Columns, read_columns, read_truth
-from clipaudit.report.wording import INDUCED_IN_WORDS
 from clipaudit.text import printable
 
 if TYPE_CHECKING:
@@ -40,7 +39,9 @@ _STYLE: Any = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "clipaudit",
 }
-_SIZE = (7.2, 4.6)
+_WIDTH, _HEIGHT = 7.2, 4.6
+# Height of each more, where there are more histograms than of the score and of two estimates.
+_MORE = 1.4
 _DOTS_PER_INCH = 250
 _BINS = 50
 CLASSES_SHOWN = 20
@@ -104,7 +105,7 @@ def write_figure(index: CleanIndex, out: str | Path, *, truth: str | Path | None
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure = Figure(figsize=(_WIDTH, _HEIGHT + _MORE * max(0, len(audit.scores) - 3)), layout="constrained")
         FigureCanvasAgg(figure)
         _draw(figure, audit)
         kind = out.suffix.lower()
@@ -123,7 +124,7 @@ def _read(index: CleanIndex, truth: str | Path | None) -> _Audit:
         good = np.asarray(columns.class_names, object)[columns.scored] == read_truth(index, truth).names
         words = ("right label", "wrong label")
     return _Audit(
-        scores=_scores(columns, INDUCED_IN_WORDS[index.config.induced][0]),
+        scores=_scores(columns),
         good=good[readable],
         words=words,
         given=columns.scored[readable],
@@ -133,11 +134,11 @@ def _read(index: CleanIndex, truth: str | Path | None) -> _Audit:
     )
 
 
-def _scores(columns: Columns, induced: str) -> list[tuple[str, NDArray[Any], float]]:
+def _scores(columns: Columns) -> list[tuple[str, NDArray[Any], float]]:
     scores: list[tuple[str, NDArray[Any], float]] = [("clean score", columns.score[columns.readable], 1.0)]
-    for name, words in (("zero_shot", "zero-shot"), ("induced", induced)):
-        loss = columns.loss[name][columns.readable]
-        scores.append((f"loss, {words} (nats)", loss, max(float(loss.max(initial=0)), 1e-6)))
+    for term in columns.index.config.estimates:
+        loss = columns.loss[term.name][columns.readable]
+        scores.append((f"loss, {term.title} (nats)", loss, max(float(loss.max(initial=0)), 1e-6)))
     return scores
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from clipaudit.report import charts
 from clipaudit.report.sections.base import Section
-from clipaudit.report.wording import percent
+from clipaudit.report.wording import capital, number, percent
 from clipaudit.text import printable
 
 SCRIPTS = ("data.js", "marks.js", "gallery.js", "page.js")
@@ -70,7 +70,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "count": lambda number: f"{number:,}"}
+    environment.filters |= {"percent": percent, "count": lambda value: f"{value:,}"}
+    environment.filters |= {"capital": capital, "number": number}
     environment.globals["chart"] = {"width": charts.WIDTH, "height": charts.HEIGHT, "roc": charts.ROC_EDGE}
     return environment
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipaudit.report.columns import Columns
-from clipaudit.selectors.combine import SELECTORS
+from clipaudit.vocabulary import SELECTORS, EstimateTerm, Verdict
 
-_ZERO_SHOT_LOSS, _INDUCED_LOSS = SELECTORS.index("zero_shot_loss"), SELECTORS.index("induced_loss")
-# What AuditConfig.induced is called in a sentence, and whether it is many.
-INDUCED_IN_WORDS = {
-    "logistic": ("logistic regression", False),
-    "neighbours": ("neighbours", True),
-    "joint": ("joint estimate", False),
-}
+_NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 LESS_SURE = "with a loss in the doubtful part of its class"
 
 
@@ -51,34 +46,66 @@ def reasons(columns: Columns, rows: NDArray[np.int64]) -> list[str]:
 
 
 def _reason(columns: Columns, row: int) -> str:
-    zero_shot, induced = (
-        _Seen(
-            columns.class_names[columns.scored[row]],
-            columns.class_names[columns.predicted[name][row]],
-            float(columns.p_label[name][row]),
-            float(columns.p_max[name][row]),
-            bool(columns.failed[loss, row]),
-        )
-        for name, loss in (("zero_shot", _ZERO_SHOT_LOSS), ("induced", _INDUCED_LOSS))
+    parts, before = [], None
+    for term in columns.index.config.estimates:
+        seen = _seen(columns, term, row)
+        parts.append(_says(term, seen, before))
+        before = seen.best
+    if columns.fallback[row] and not columns.reviewed[row]:
+        parts.append("kept because no sample of its class was selected")
+    return "; ".join(parts)
+
+
+def _seen(columns: Columns, term: EstimateTerm, row: int) -> _Seen:
+    return _Seen(
+        columns.class_names[columns.scored[row]],
+        columns.class_names[columns.predicted[term.name][row]],
+        float(columns.p_label[term.name][row]),
+        float(columns.p_max[term.name][row]),
+        bool(columns.failed_by(Verdict(term, SELECTORS["loss"]))[row]),
     )
-    who, many = INDUCED_IN_WORDS[columns.index.config.induced]
-    agree, see = ("agree", "see") if many else ("agrees", "sees")
-    first = f"zero-shot sees {zero_shot.numbers}{_remark(zero_shot)}"
-    if induced.best == zero_shot.best:
-        second = f"{who} {agree} ({induced.numbers})"
-        if induced.as_labelled and induced.doubted_by_loss:
-            second += f", {LESS_SURE}"
-    else:
-        second = f"{who} {see} {induced.numbers}{_remark(induced)}"
-    kept = columns.fallback[row] and not columns.reviewed[row]
-    rescued = "; kept because no sample of its class was selected" if kept else ""
-    return f"{first}; {second}{rescued}"
+
+
+def _says(term: EstimateTerm, seen: _Seen, before: str | None) -> str:
+    """What an estimate sees; it agrees with the one that was named before it, or it does not."""
+    agree, see = ("agree", "see") if term.many else ("agrees", "sees")
+    if seen.best != before:
+        return f"{term.title} {see} {seen.numbers}{_remark(seen)}"
+    less_sure = f", {LESS_SURE}" if seen.as_labelled and seen.doubted_by_loss else ""
+    return f"{term.title} {agree} ({seen.numbers}){less_sure}"
 
 
 def _remark(seen: _Seen) -> str:
     if not seen.as_labelled:
         return ""
     return f", as labelled, but {LESS_SURE}" if seen.doubted_by_loss else ", as labelled"
+
+
+def number(count: int) -> str:
+    """A small number in words."""
+    return _NUMBERS[count] if count < len(_NUMBERS) else f"{count:,}"
+
+
+def all_of(count: int) -> str:
+    """All of two or more."""
+    return "both" if count == 2 else f"all {number(count)}"
+
+
+def failing(n_verdicts: int) -> list[tuple[int, str]]:
+    """How many verdicts a label can fail, and the same in words: all of them first."""
+    some = [(count, number(count)) for count in reversed(range(n_verdicts))]
+    return [(n_verdicts, all_of(n_verdicts)), *some]
+
+
+def listed(words: Sequence[str]) -> str:
+    """One or more words as a sentence has them: a, b and c."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def capital(text: str) -> str:
+    """With a capital letter, as a caption begins."""
+    return text[:1].upper() + text[1:]
 
 
 def probability(value: float) -> str:

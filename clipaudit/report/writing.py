@@ -83,13 +83,13 @@ def write_report(
     known = read_truth(index, truth) if truth is not None else None
     choice = choose(columns, top, known)
     ids = [str(value) for value in columns.strings("id", choice.rows)]
-    reader = ImageReader(images or index.metadata["root"], index.metadata.get("image_column"))
+    reader = ImageReader(images or index.metadata.root, index.metadata.image_column)
     pictures = thumbnails(ids, reader.read, lambda done: report(f"thumbnails {done:,} of {len(ids):,}"))
     report("writing")
     data = payload(columns, choice, samples(columns, choice.rows, pictures, known))
     material = Material(columns, choice, known if columns.readable.any() else None)
     contents = [(section, content) for section in SECTIONS if (content := section.content(material)) is not None]
-    page = render(Path(index.metadata["source"]).name, theme, contents, data).encode()
+    page = render(Path(index.metadata.source).name, theme, contents, data).encode()
     write_atomically(Path(out), page)
     missing = [picture.reason for picture in pictures if picture.reason]
     n_doubt = int(np.count_nonzero(columns.in_doubt))

@@ -2,42 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 from numpy.typing import NDArray
-
-from clipaudit.errors import UsageError
-
-SELECTORS = ("zero_shot_consistency", "zero_shot_loss", "induced_consistency", "induced_loss")
 
 Flags = NDArray[np.bool_]
 # Keeps a division by a threshold of 0 or 1 defined; its result is not used there.
 _TINY = np.finfo(np.float64).tiny
-
-
-def votes_needed(combine: str, n_selectors: int) -> int:
-    """How many of the selectors must call a sample clean.
-
-    Args:
-        combine: "intersection" (the paper's, all), "union" (one), "majority" (more than half) or "K-of-M".
-        n_selectors: Number M of selectors in use.
-
-    Raises:
-        UsageError: another word, or a K or M that does not fit.
-    """
-    named = {"intersection": n_selectors, "union": 1, "majority": n_selectors // 2 + 1}
-    if isinstance(combine, str) and combine in named:
-        return named[combine]
-    match = re.fullmatch(r"(\d{1,3})-of-(\d{1,3})", combine) if isinstance(combine, str) else None
-    if match is None:
-        raise UsageError(f"unknown combination {combine!r}. Use intersection, union, majority or K-of-{n_selectors}.")
-    votes, of = int(match[1]), int(match[2])
-    if of != n_selectors or not 1 <= votes <= of:
-        raise UsageError(
-            f"{combine!r} does not fit: {n_selectors} selector(s) are in use, so K-of-{n_selectors} with K from 1."
-        )
-    return votes
 
 
 def margins(values: NDArray[np.float64], threshold: float) -> NDArray[np.float64]:

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+
+from clipaudit.selectors.base import Measured
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clipaudit.config import AuditConfig
+    from clipaudit.estimates import Estimate
+
+
+def measure(estimate: Estimate, labels: Tensor, n_classes: int) -> Measured:
+    """`consistency` (n,) float64; see `consistency`."""
+    log_p_label, log_p_max = estimate.log_p_label.cpu().numpy(), estimate.log_p_max.cpu().numpy()
+    return Measured({"consistency": consistency(log_p_label, log_p_max)})
+
+
+def evidence(config: AuditConfig) -> str:
+    """The consistency itself."""
+    return "consistency"
 
 
 def consistency(log_p_label: NDArray[np.float32], log_p_max: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipaudit.auditing.method import ESTIMATES
 from clipaudit.report.charts import Histogram, Mixture, histogram
 from clipaudit.report.choice import Choice, worst_classes
 from clipaudit.report.columns import Columns
 from clipaudit.report.sections.base import Material
-from clipaudit.selectors.combine import SELECTORS
+from clipaudit.vocabulary import SELECTORS, EstimateTerm, Verdict
 
 CLASSES_IN_TABLE = 2000
 
@@ -45,7 +43,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class ClassDetail:
-    """A class with its histograms, by estimate, and the rows of its examples."""
+    """A class with its histograms, by the titles of the estimates, and the rows of its examples."""
 
     row: ClassRow
     histograms: Mapping[str, Histogram]
@@ -109,16 +107,21 @@ def _details(columns: Columns, choice: Choice, rows: Sequence[ClassRow]) -> list
         # The mixtures were fitted to the classes as they were before any review.
         mine = np.flatnonzero(columns.readable & (columns.scored == k))
         charts = {}
-        for name in ESTIMATES if len(mine) else ():
-            failed = columns.failed[SELECTORS.index(f"{name}_loss"), mine]
-            charts[name] = histogram(columns.loss[name][mine], failed, _mixture(columns, name, k))
+        for term in columns.index.config.estimates if len(mine) else ():
+            failed = columns.failed_by(Verdict(term, SELECTORS["loss"]))[mine]
+            charts[term.title] = histogram(columns.loss[term.name][mine], failed, _mixture(columns, term, k))
         in_doubt, clean = choice.examples[k]
         details.append(ClassDetail(by_number[k], charts, in_doubt.tolist(), clean.tolist()))
     return details
 
 
-def _mixture(columns: Columns, estimate: str, k: int) -> Mixture | None:
-    fitted: Mapping[str, Any] = columns.index.metadata["mixtures"][estimate]
-    if fitted["abstained"][k]:
+def _mixture(columns: Columns, term: EstimateTerm, k: int) -> Mixture | None:
+    fitted = columns.index.metadata.mixtures[term.name]
+    if fitted.abstained[k]:
         return None
-    return Mixture(fitted["weights"][k], fitted["means"][k], fitted["deviations"][k])
+    # Only a class that was not split has None among its numbers.
+    weights, means, deviations = (
+        [float(value) for value in part[k] if value is not None]
+        for part in (fitted.weights, fitted.means, fitted.deviations)
+    )
+    return Mixture(weights, means, deviations)

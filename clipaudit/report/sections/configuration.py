@@ -11,21 +11,21 @@ def configuration(material: Material) -> list[tuple[str, str]]:
     """Names and values."""
     index = material.columns.index
     metadata = index.metadata
-    model, prompts = metadata["model"], metadata["prompts"]
+    model, prompts = metadata.model, metadata.prompts
     decided = {
-        "source": metadata["source"],
-        "labels": metadata.get("labels") or "the source's own",
-        "prompts": prompts["source"],
-        **metadata.get("decided", {}),
+        "source": metadata.source,
+        "labels": metadata.labels or "the source's own",
+        "prompts": prompts.source,
+        **metadata.decided,
     }
     rows = {
         **decided,
-        "prompts": f"{decided['prompts']} ({len(prompts['texts']):,} texts)",
-        "model": f"{model['model']} {model.get('revision') or ''}".strip(),
-        "weights": model["weights"],
-        "precision": model["precision"],
+        "prompts": f"{decided['prompts']} ({len(prompts.texts):,} texts)",
+        "model": f"{model.model} {model.revision or ''}".strip(),
+        "weights": model.weights,
+        "precision": model.precision,
         **{name: value for name, value in index.config.to_dict().items() if name not in decided},
-        "clipaudit": metadata["clipaudit"],
+        "clipaudit": metadata.clipaudit,
     }
     return [(name.replace("_", " "), _plain(value)) for name, value in rows.items()]
 

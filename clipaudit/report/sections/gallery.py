@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipaudit.report.sections.base import Material
+from clipaudit.report.wording import failing
 
 
 @dataclass(frozen=True)
@@ -15,16 +17,19 @@ class Gallery:
         n_top: Samples that are there as the most doubtful of all.
         n_shown: All that are there.
         n: Samples of the index.
+        failing: How many verdicts a label can fail, and the same in words.
         has_truth: The audit's own errors can be chosen.
     """
 
     n_top: int
     n_shown: int
     n: int
+    failing: Sequence[tuple[int, str]]
     has_truth: bool
 
 
 def gallery(material: Material) -> Gallery:
     """The numbers of the gallery."""
-    choice = material.choice
-    return Gallery(choice.n_top, len(choice.rows), len(material.columns), material.truth is not None)
+    columns, choice = material.columns, material.choice
+    options = failing(len(columns.failed))
+    return Gallery(choice.n_top, len(choice.rows), len(columns), options, material.truth is not None)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipaudit.auditing.method import ESTIMATES
+from clipaudit.config import AuditConfig
 from clipaudit.report.columns import Columns, Truth
 from clipaudit.report.sections.base import Material
-from clipaudit.report.wording import INDUCED_IN_WORDS
-from clipaudit.selectors.combine import SELECTORS
+from clipaudit.report.wording import failing, listed
+from clipaudit.vocabulary import EstimateTerm, verdicts_of
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,34 @@ class Known:
 
 
 @dataclass(frozen=True)
+class Failing:
+    """Labels in doubt that fail this many verdicts.
+
+    Attributes:
+        n_verdicts: How many they fail.
+        words: The same in words.
+        share: Of all verdicts.
+        count: Labels.
+    """
+
+    n_verdicts: int
+    words: str
+    share: float
+    count: int
+
+
+@dataclass(frozen=True)
 class Overview:
     """How many labels are in doubt, and how sure we are.
 
     Attributes:
         source: Name of what was audited.
         n, n_readable, n_clean, n_in_doubt, n_rescued, n_reviewed, n_classes: Counts.
-        induced: What the second estimate is called.
-        independent: It does not contain the first.
-        voting: The selectors that decided, in words where they were not all four.
-        failed: Of the samples in doubt, how many fail 0, 1, 2, 3 and 4 of the selectors.
-        n_agreed: In doubt, with both estimates naming the same other class.
+        n_verdicts: Verdicts about each label.
+        voting: Those that decided, in words, where it was not all of them together.
+        failing: The samples in doubt by the number of verdicts that they fail, most first.
+        agreeing: The estimates that are made independently, in words; empty where there are not two.
+        n_agreed: In doubt, with all of these naming the same other class.
         known: None where the truth is not.
         warnings: Of the audit.
     """
@@ -47,10 +65,10 @@ class Overview:
     n_rescued: int
     n_reviewed: int
     n_classes: int
-    induced: str
-    independent: bool
+    n_verdicts: int
     voting: str
-    failed: Sequence[int]
+    failing: Sequence[Failing]
+    agreeing: str
     n_agreed: int
     known: Known | None
     warnings: Sequence[str]
@@ -67,21 +85,18 @@ class Overview:
 
     @property
     def agreed_share(self) -> float | None:
-        """Share of the samples in doubt for which both estimates name the same other class."""
+        """Share of the samples in doubt for which these estimates name the same other class."""
         return self.n_agreed / self.n_in_doubt if self.n_in_doubt else None
 
 
 def overview(material: Material) -> Overview:
     """The first lines of the report."""
     columns = material.columns
-    doubt = columns.in_doubt
-    zero_shot, induced = (columns.predicted[name] for name in ESTIMATES)
-    agreed = doubt & (zero_shot == induced) & (zero_shot != columns.scored)
-    votes = columns.failed[:, doubt].sum(axis=0)
-    metadata, config = columns.index.metadata, columns.index.config
-    all_voted = len(config.selectors) == len(SELECTORS) and config.combine == "intersection"
+    doubt, config, metadata = columns.in_doubt, columns.index.config, columns.index.metadata
+    # An estimate that is made of others agrees with them anyway.
+    independent = [term for term in config.estimates if not term.parts]
     return Overview(
-        source=Path(metadata["source"]).name,
+        source=Path(metadata.source).name,
         n=len(columns),
         n_readable=int(columns.readable.sum()),
         n_clean=int(columns.is_clean.sum()),
@@ -89,14 +104,36 @@ def overview(material: Material) -> Overview:
         n_rescued=int((columns.fallback & ~columns.reviewed).sum()),
         n_reviewed=int(columns.reviewed.sum()),
         n_classes=len(columns.class_names),
-        induced=f"the {INDUCED_IN_WORDS[config.induced][0]}",
-        independent=config.induced != "joint",
-        voting="" if all_voted else f"{', '.join(config.selectors).replace('_', ' ')} ({config.combine})",
-        failed=np.bincount(votes, minlength=len(SELECTORS) + 1).tolist(),
-        n_agreed=int(agreed.sum()),
+        n_verdicts=len(columns.failed),
+        voting=_voting(config),
+        failing=_failing(columns.failed[:, doubt]),
+        agreeing=listed([_named(term) for term in independent]) if len(independent) > 1 else "",
+        n_agreed=int((doubt & _agreed(columns, independent)).sum()),
         known=_known(columns, material.truth) if material.truth else None,
-        warnings=metadata["warnings"],
+        warnings=metadata.warnings,
     )
+
+
+def _voting(config: AuditConfig) -> str:
+    if len(config.voting) == len(verdicts_of(config.estimates)) and config.combine == "intersection":
+        return ""
+    return f"{', '.join(verdict.title for verdict in config.voting)} ({config.combine})"
+
+
+def _failing(failed: NDArray[np.bool_]) -> list[Failing]:
+    n_verdicts = len(failed)
+    counts = np.bincount(failed.sum(axis=0), minlength=n_verdicts + 1).tolist()
+    return [Failing(n, words, n / n_verdicts, counts[n]) for n, words in failing(n_verdicts) if counts[n]]
+
+
+def _named(term: EstimateTerm) -> str:
+    return f"the {term.title}" if term.induced else term.title
+
+
+def _agreed(columns: Columns, terms: Sequence[EstimateTerm]) -> NDArray[np.bool_]:
+    """(n,) bool: all of these estimates name the same class, and not the label."""
+    classes = np.stack([columns.predicted[term.name] for term in terms])
+    return np.asarray((classes == classes[0]).all(axis=0) & (classes[0] != columns.scored))
 
 
 def _known(columns: Columns, truth: Truth) -> Known:

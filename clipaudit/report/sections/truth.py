@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 import pyarrow as pa
 
 from clipaudit.auditing.metrics import Metrics, metrics
 from clipaudit.index.clean_index import deciding_column
-from clipaudit.report.charts import roc
+from clipaudit.report.charts import DASHES, roc
 from clipaudit.report.choice import ERRORS_SHOWN
 from clipaudit.report.sections.base import Material
-from clipaudit.selectors.combine import SELECTORS
+from clipaudit.vocabulary import verdicts_of
 
 
 @dataclass(frozen=True)
 class Judge:
-    """The combination, or one selector, against the truth; `curve` is an SVG path, empty where there is none."""
+    """The combination, or one verdict, against the truth.
+
+    Attributes:
+        name: In words.
+        metrics: Its numbers.
+        curve: Its ROC curve as an SVG path, empty where there is none.
+        dashes: What tells its curve from the others.
+    """
 
     name: str
     metrics: Metrics
     curve: str
+    dashes: str
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class TruthReport:
     """What the truth says about the audit.
 
     Attributes:
-        judges: The combination first, then the four selectors.
+        judges: The combination first, then every verdict alone.
         n_wrong: Wrong labels among the samples judged.
         n_accused: Right labels called noisy.
         n_missed: Wrong labels called clean.
@@ -62,15 +71,14 @@ def truth(material: Material) -> TruthReport | None:
     right, is_clean = known.right_scored[readable], columns.audited_clean[readable]
     both_kinds = bool(right.any()) and not right.all()
     table = columns.index.table.filter(pa.array(readable))
-    # The score that each selector puts its threshold on.
+    # The score that each verdict puts its threshold on.
     judged = [("combined", is_clean, columns.score[readable])]
-    for number, name in enumerate(SELECTORS):
-        score = table[deciding_column(name, columns.index.config)].to_numpy()
-        words = name.replace("zero_shot", "zero-shot").replace("_", " ")
-        judged.append((words, ~columns.failed[number, readable], score))
+    for verdict in verdicts_of(columns.index.config.estimates):
+        score = table[deciding_column(verdict, columns.index.config)].to_numpy()
+        judged.append((verdict.title, ~columns.failed_by(verdict)[readable], score))
     judges = [
-        Judge(name, metrics(right, flags, score), roc(right, score) if both_kinds else "")
-        for name, flags, score in judged
+        Judge(name, metrics(right, flags, score), roc(right, score) if both_kinds else "", dashes)
+        for (name, flags, score), dashes in zip(judged, cycle(DASHES))
     ]
     wrong = np.flatnonzero(readable & ~known.right_scored)
     names = np.asarray([*columns.class_names, ""], object)

@@ -1,8 +1,8 @@
 // What all of the report's script shares; page.py puts its files together into one function. All foreign text (ids,
 // class names, reasons) reaches the page through textContent and properties, never as markup. A sample is {id, given,
-// suggested (class numbers), probability, score, clean, rescued, reviewed, failed (bits: zero-shot consistency,
-// zero-shot loss, induced consistency, induced loss), why, image (data URI), size [width, height], missing (why there
-// is no image)}, and with a truth {truth (name), wrong (given label)}.
+// suggested (class numbers), probability, score, clean, rescued, reviewed, failed (places in data.verdicts), why, image
+// (data URI), size [width, height], missing (why there is no image)}, and with a truth {truth (name), wrong (given
+// label)}. A verdict is [estimate, selector], in words.
 const PAGE_SIZE = 24;
 const MARKS = ["right", "relabel", "drop"];
 const data = JSON.parse(document.getElementById("data").textContent);

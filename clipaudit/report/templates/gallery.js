@@ -3,7 +3,6 @@
 const controls = ["given", "suggested", "verdict", "low", "high", "mark", "text"].map((name) => byId(`filter-${name}`));
 const [given, suggested, verdict, low, high, markFilter, text] = controls;
 const sort = byId("sort");
-const nFailed = (sample) => [1, 2, 4, 8].filter((bit) => sample.failed & bit).length;
 const verdicts = {
   doubt: (sample) => !sample.clean && !sample.reviewed,
   clean: (sample) => sample.clean,
@@ -11,8 +10,8 @@ const verdicts = {
   accused: (sample) => !sample.reviewed && !sample.clean && sample.wrong === false,
   missed: (sample) => !sample.reviewed && sample.clean && sample.wrong === true,
 };
-for (const number of [0, 1, 2, 3, 4]) {
-  verdicts[`f${number}`] = (sample) => verdicts.doubt(sample) && nFailed(sample) === number;
+for (let number = 0; number <= data.verdicts.length; number += 1) {
+  verdicts[`f${number}`] = (sample) => verdicts.doubt(sample) && sample.failed.length === number;
 }
 const compareNames = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 const orders = {
@@ -96,19 +95,21 @@ function picture(sample, alt) {
 
 const altOf = (sample) => `Labelled ${nameOf(sample.given)}, suggested ${nameOf(sample.suggested)}`;
 
+const [estimates, selectors] = [0, 1].map((part) => [...new Set(data.verdicts.map((verdict) => verdict[part]))]);
+
 function verdictTable(sample) {
-  const cell = (bit, words) => {
-    const failed = Boolean(sample.failed & bit);
+  const cell = (estimate, selector) => {
+    const failed = sample.failed.some((number) => data.verdicts[number][0] === estimate && data.verdicts[number][1] === selector);
     return element("td", { className: failed ? "fails" : "passes" },
       element("span", { textContent: failed ? "✕" : "✓", "aria-hidden": "true" }),
-      element("span", { className: "hidden", textContent: `${words}: ${failed ? "in doubt" : "clean"}` }));
+      element("span", { className: "hidden", textContent: `${selector}: ${failed ? "in doubt" : "clean"}` }));
   };
-  const row = (name, consistency, loss) => element("tr", {},
-    element("th", { scope: "row", textContent: name }), cell(consistency, "consistency"), cell(loss, "loss"));
-  const heads = ["consistency", "loss"].map((name) => element("th", { scope: "col", textContent: name }));
+  const heads = selectors.map((name) => element("th", { scope: "col", textContent: name }));
+  const rows = estimates.map((name) => element("tr", {},
+    element("th", { scope: "row", textContent: name }), ...selectors.map((selector) => cell(name, selector))));
   return element("table", { className: "verdicts" },
     element("thead", {}, element("tr", {}, element("td"), ...heads)),
-    element("tbody", {}, row("zero-shot", 1, 2), row("induced", 4, 8)));
+    element("tbody", {}, ...rows));
 }
 
 function markButtons(sample) {
@@ -137,7 +138,7 @@ function card(sample, position) {
   if (sample.suggested !== sample.given) {
     title.append(element("span", { className: "muted", "aria-hidden": "true", textContent: " → " }),
       element("span", { className: "hidden", textContent: " suggested " }), to, " ");
-    title.append(element("span", { className: "muted", textContent: sample.probability.toFixed(2), title: "probability, the mean of both estimates" }));
+    title.append(element("span", { className: "muted", textContent: sample.probability.toFixed(2), title: data.probability }));
   }
   const facts = element("p", { className: "fine" }, `score ${sample.score.toFixed(3)}`);
   if (sample.reviewed) facts.append(sample.clean ? " · reviewed: clean" : " · reviewed: dropped");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -10,9 +11,16 @@ import numpy as np
 
 from clipaudit.errors import UsageError
 from clipaudit.ranges import SEED, SHARE, Range
-from clipaudit.selectors.combine import SELECTORS, votes_needed
+from clipaudit.vocabulary import (
+    ESTIMATES,
+    INDUCED,
+    ROLES,
+    EstimateTerm,
+    Verdict,
+    estimates_of,
+    verdicts_named,
+)
 
-INDUCED = ("logistic", "neighbours", "joint")
 RANKINGS = ("margins", "probability")
 # Beyond these ends a number is a slip of the keyboard, or asks for work that gains nothing: with 20 folds, each model
 # sees 95 % of the samples already.
@@ -35,12 +43,13 @@ class AuditConfig:
 
     Attributes:
         temperature: T of eq. 4; "model" takes the model's own (1 / logit scale, 0.01 for CLIP). Published code: 0.07.
-        induced: "logistic" (eq. 8), "neighbours" (the paper's other choice), or "joint" (beyond the paper): the
-            normalised product of zero-shot and logistic regression.
+        induced: The estimate beside zero-shot: "logistic" (eq. 8), "neighbours" (the paper's other choice), or "joint"
+            (beyond the paper): the normalised product of zero-shot and logistic regression. Or several, separated by
+            commas.
         c: Inverse strength of the logistic regression's L2 penalty.
         balanced: Weigh class k by N / (K n_k) in the logistic regression.
         folds: 0 judges each sample by a model fitted on all, as the paper does; F >= 2 by one that has not seen it.
-        transition: Take the given label for evidence (beyond the paper): multiply the induced P(k|x) by the noise
+        transition: Treat the given label as evidence (beyond the paper): multiply the induced P(k|x) by the noise
             transition matrix P(label | true class k), which is estimated by EM.
         rounds: From the second on, the logistic regression is fitted again on the samples whose label was the most
             probable class in the round before; the paper has one.
@@ -49,7 +58,8 @@ class AuditConfig:
         theta_consistency: Threshold of eq. 5, in [0, 1].
         theta_loss: Threshold on the posterior of the low-loss component (eq. 6), in [0, 1].
         raw_posterior: Use the mixture's posterior as it is, not made monotone in the loss (as the published code does).
-        selectors: Those of SELECTORS that vote.
+        selectors: Those that vote: zero_shot_consistency and so on, with "induced" for whichever estimates `induced`
+            names, or with the name of one of these.
         combine: "intersection", "union", "majority" or "K-of-M".
         ranking: What orders `clean_score` among clean and among noisy samples: "margins" of the selectors that vote, or
             "probability" (beyond the paper), the induced P(y|x).
@@ -69,7 +79,7 @@ class AuditConfig:
     theta_consistency: float = 1.0
     theta_loss: float = 0.5
     raw_posterior: bool = False
-    selectors: tuple[str, ...] = SELECTORS
+    selectors: tuple[str, ...] = ROLES
     combine: str = "intersection"
     ranking: str = "margins"
     threshold: float = 0.5
@@ -82,15 +92,25 @@ class AuditConfig:
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise UsageError(f"{name} must be True or False, not {getattr(self, name)!r}.")
             object.__setattr__(self, name, bool(getattr(self, name)))
-        for name, words in (("induced", INDUCED), ("ranking", RANKINGS)):
-            _one_of(words, name, getattr(self, name))
-        object.__setattr__(self, "selectors", _checked_selectors(self.selectors))
-        votes_needed(self.combine, len(self.selectors))
+        _one_of(RANKINGS, "ranking", self.ranking)
+        object.__setattr__(self, "induced", ",".join(_checked_induced(self.induced)))
+        object.__setattr__(self, "selectors", _checked_selectors(self.selectors, self.estimates))
+        votes_needed(self.combine, len(self.voting))
         self._refuse_idle([name for name in self.idle if getattr(self, name) != getattr(AuditConfig, name)])
 
     @property
+    def estimates(self) -> tuple[EstimateTerm, ...]:
+        """The estimates of P(y|x) that the audit makes, zero-shot first."""
+        return estimates_of(self.induced.split(","), transition=self.transition)
+
+    @property
+    def voting(self) -> tuple[Verdict, ...]:
+        """The verdicts that `selectors` names."""
+        return tuple(verdict for name in self.selectors for verdict in verdicts_named(name, self.estimates))
+
+    @property
     def idle(self) -> tuple[str, ...]:
-        """Fields that have no effect beside this `induced` estimate."""
+        """Fields that have no effect beside these `induced` estimates."""
         return _idle(self.induced)
 
     def _refuse_idle(self, names: Collection[str]) -> None:
@@ -127,7 +147,9 @@ class AuditConfig:
 
 
 def _idle(induced: Any) -> tuple[str, ...]:
-    return ("c", "balanced", "folds", "rounds") if induced == "neighbours" else ("neighbours",)
+    chosen = {option for name in _split(induced) if name in ESTIMATES for option in ESTIMATES[name].options}
+    every = dict.fromkeys(option for term in ESTIMATES.values() for option in term.options)
+    return tuple(option for option in every if option not in chosen)
 
 
 # Fields that decide about flags only: they can be changed later without computing scores again.
@@ -164,18 +186,58 @@ def preset(name: str) -> Mapping[str, Any]:
     return PRESETS[name]
 
 
+def votes_needed(combine: str, n_selectors: int) -> int:
+    """How many of the selectors must call a sample clean.
+
+    Args:
+        combine: "intersection" (the paper's, all), "union" (one), "majority" (more than half) or "K-of-M".
+        n_selectors: Number M of selectors in use.
+
+    Raises:
+        UsageError: another word, or a K or M that does not fit.
+    """
+    named = {"intersection": n_selectors, "union": 1, "majority": n_selectors // 2 + 1}
+    if isinstance(combine, str) and combine in named:
+        return named[combine]
+    match = re.fullmatch(r"(\d{1,3})-of-(\d{1,3})", combine) if isinstance(combine, str) else None
+    if match is None:
+        raise UsageError(f"unknown combination {combine!r}. Use intersection, union, majority or K-of-{n_selectors}.")
+    votes, of = int(match[1]), int(match[2])
+    if of != n_selectors or not 1 <= votes <= of:
+        raise UsageError(
+            f"{combine!r} does not fit: {n_selectors} selector(s) are in use, so K-of-{n_selectors} with K from 1."
+        )
+    return votes
+
+
 def _one_of(words: Sequence[str], name: str, value: Any) -> None:
     if not isinstance(value, str) or value not in words:
         raise UsageError(f"unknown {name} {value!r}. Choose one of: {', '.join(words)}.")
 
 
-def _checked_selectors(names: Any) -> tuple[str, ...]:
-    try:
-        listed = [names] if isinstance(names, str) else list(names)
-    except TypeError:
-        listed = [names]
+def _split(names: Any) -> list[Any]:
+    """Names separated by commas, or a sequence of them."""
+    if isinstance(names, str):
+        return [name.strip() for name in names.split(",")]
+    return list(names) if isinstance(names, Sequence) else [names]
+
+
+def _checked_induced(names: Any) -> list[str]:
+    listed = _split(names)
     for name in listed:
-        _one_of(SELECTORS, "selector", name)
+        _one_of(INDUCED, "induced", name)
     if not listed or len(set(listed)) < len(listed):
-        raise UsageError(f"name each selector once, and at least one of: {', '.join(SELECTORS)}.")
+        raise UsageError(f"name each induced estimate once, and at least one of: {', '.join(INDUCED)}.")
+    return listed
+
+
+def _checked_selectors(names: Any, estimates: Sequence[EstimateTerm]) -> tuple[str, ...]:
+    listed = _split(names)
+    voting: list[Verdict] = []
+    for name in listed:
+        if not isinstance(name, str) or not (meant := verdicts_named(name, estimates)):
+            raise UsageError(f"unknown selector {name!r}. Choose one of: {', '.join(ROLES)}.")
+        voting += meant
+    if not listed or len(set(voting)) < len(voting):
+        raise UsageError(f"name each selector once, and at least one of: {', '.join(ROLES)}.")
     return tuple(listed)
