@@ -13,13 +13,14 @@ from typing import Any
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import irregular
 from clipaudit.samples.base import Source, SourceOptions, shown, utf8
-from clipaudit.samples.folder import FolderSource, Walk, is_folder, no_images, top_folders
+from clipaudit.samples.folder import FolderSource, no_images, top_folders
 from clipaudit.samples.image_column import bytes_columns, image_column
 from clipaudit.samples.layout import different_splits, is_split
 from clipaudit.samples.manifest import ManifestSource
 from clipaudit.samples.outputs import own_folder, own_table
 from clipaudit.samples.parquet import ParquetSource
 from clipaudit.samples.tables import PATH_COLUMNS, TABLE_SUFFIXES, open_parquet
+from clipaudit.samples.walk import Walk, is_folder
 
 _HUB_NAME = re.compile(r"(.+?)-\d+-of-\d+(-[0-9a-f]+)?")
 _SHARD_NUMBER = re.compile(r"[-_. ]?\d+$")
