@@ -19,7 +19,7 @@ from clipaudit.cache.embeddings import EmbeddingsCache
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import check_images, check_output, read_bounded, write_atomically
 from clipaudit.ranges import SEED, SHARE
-from clipaudit.samples import ParquetSource, SourceOptions, open_source
+from clipaudit.samples import SourceOptions, open_source
 from clipaudit.samples.base import relative_id
 from clipaudit.spelling import Spellings
 from clipaudit.text import excerpt
@@ -142,7 +142,7 @@ def corrupt(
         noisy, selected = instance_dependent(_vectors(cache, ids), true, len(classes), rate)
     else:
         noisy, selected = symmetric(true, len(classes), rate, generator, others_only=kind == "symmetric-others")
-    in_rows = isinstance(opened, ParquetSource)
+    in_rows = opened.image_column is not None
     places = ids if in_rows else [relative_id(out.resolve().parent, str(opened.root / name)) for name in ids]
     given = [classes[index] for index in noisy]
     _write(out, pa.table({"id" if in_rows else "path": places, "label": given, "label_true": names}))

@@ -16,7 +16,7 @@ from clipaudit.clip.encoders import Encoder, EncoderOptions, load_encoder
 from clipaudit.clip.pipeline import EmbedProgress, Pipeline, Progress
 from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.files import check_folder
-from clipaudit.samples import ParquetSource, Source, SourceOptions, open_source
+from clipaudit.samples import Source, SourceOptions, open_source
 from clipaudit.samples.base import NOT_OPENED
 from clipaudit.samples.paths import path_pattern
 from clipaudit.threads import thread_count
@@ -253,7 +253,7 @@ def _cache_info(source: Source, model: Encoder) -> CacheInfo:
         logit_scale=model.logit_scale,
         source=str(source.location),
         root=str(source.root),
-        image_column=source.image_column if isinstance(source, ParquetSource) else None,
+        image_column=source.image_column,
         class_names=list(source.class_names) if source.class_names else None,
     )
 

@@ -15,9 +15,9 @@ def embed(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Folder with one subfolder a class; manifest (CSV, TSV, JSONL, Parquet) with a path and a label"
-            " column; Parquet file, or folder of them, with an image column; or a pattern of such files in quotes:"
-            " 'data/train-*.parquet'.",
+            help="Folder of class folders (photos/cat/1.jpg); manifest (CSV, TSV, JSONL, Parquet) with a path and a"
+            " label column; Parquet file, or folder of them, with an image column; or a pattern of such files in"
+            " quotes: 'data/train-*.parquet'.",
             show_default=False,
         ),
     ],

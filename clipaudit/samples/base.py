@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -28,6 +28,7 @@ IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx"}
     | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
+NAMES_SHOWN = 3
 _INDEX = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -90,6 +91,11 @@ class Source(Protocol):
     class_names: Sequence[str] | None
     """All classes in their order where the source declares them; None leaves it to the labels (sorted)."""
 
+    @property
+    def image_column(self) -> str | None:
+        """The column with the image bytes, where the images are rows of Parquet files; None where they are files."""
+        ...
+
     def samples(self) -> Iterator[Sample]:
         """All samples, streamed; raises SourceError naming the file and row of a fault."""
         ...
@@ -105,6 +111,12 @@ class Source(Protocol):
     def notes(self) -> list[str]:
         """What the last `samples()` passed over, in words for the user."""
         ...
+
+
+def some(names: Iterable[str]) -> str:
+    """The first of several names in their order, for a message."""
+    names = sorted(names)
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
 
 
 def utf8(name: str) -> bool:

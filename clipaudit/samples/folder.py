@@ -7,8 +7,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clipaudit.errors import SourceError
-from clipaudit.samples.base import IMAGE_SUFFIXES, Sample, SourceOptions, label_name, read_file, stat_sample
+from clipaudit.samples.base import (
+    IMAGE_SUFFIXES,
+    Sample,
+    SourceOptions,
+    label_name,
+    read_file,
+    shown,
+    some,
+    stat_sample,
+)
 from clipaudit.samples.layout import TopFolder, judge_classes, says_nothing
+from clipaudit.samples.place import Kind, Place
+from clipaudit.samples.tables import TABLE_SUFFIXES
 from clipaudit.samples.walk import Walk, is_folder
 from clipaudit.spelling import tidy, united
 
@@ -19,6 +30,7 @@ class FolderSource:
     def __init__(self, path: Path, options: SourceOptions, notes: Sequence[str] = ()) -> None:
         self.location = self.root = path.resolve()
         self.class_names: Sequence[str] | None = options.names
+        self.image_column = None
         self._names = options.names
         self._walk = Walk(self.root)
         self._spellings: defaultdict[str, list[str]] = defaultdict(list)
@@ -37,7 +49,7 @@ class FolderSource:
                 found = True
                 yield stat_sample(self.root, path, label)
         if not found:
-            raise SourceError(no_images(self.location))
+            raise SourceError(_no_images(self.location))
 
     def read(self, sample_id: str) -> bytes:
         """The bytes of the image file."""
@@ -71,6 +83,42 @@ def _top_folder(root: Path, name: str, *, only: bool) -> TopFolder:
         path /= folders[0]
 
 
-def no_images(folder: Path) -> str:
-    """What to say of a folder in which no image was found."""
+def _no_images(folder: Path) -> str:
     return f"{folder} has class folders but no images in them (endings looked for: {' '.join(sorted(IMAGE_SUFFIXES))})."
+
+
+def _found(place: Place) -> str | None:
+    if place.form != "folder":
+        return None
+    classes = [top.name for top in top_folders(place.path.resolve())]
+    return f"class folders with images ({some(classes)})" if classes else None
+
+
+def _open(place: Place) -> FolderSource:
+    parquet = place.parquet
+    tables = [
+        file.name for file in place.files if file.suffix.lower() in TABLE_SUFFIXES and file.name not in parquet.own
+    ]
+    others = [f"{shown(name)} passed over; name it as the source to read images and labels from it" for name in tables]
+    return FolderSource(place.path, place.options, [*parquet.notes(), *others])
+
+
+def _missed(place: Place) -> str | None:
+    if place.form != "folder":
+        return None
+    if any(map(is_folder, Walk(place.path).entries(place.path))):
+        return _no_images(place.path)
+    return (
+        f"{place.path} has no class folders. Put the images of each class into a subfolder named after the class"
+        " (photos/cat/1.jpg), or name a manifest with a path and a label column instead."
+    )
+
+
+CLASS_FOLDERS = Kind(
+    name="a folder of class folders",
+    words="a folder with one subfolder a class",
+    found=_found,
+    open=_open,
+    missed=_missed,
+    instead=lambda place: "move them elsewhere to read the folders",
+)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipaudit.errors import SourceError
+from clipaudit.samples.base import some
 
 _SPLITS = frozenset(
     {"train", "training", "trn", "trainval", "trainset", "val", "valid", "validation", "validate", "minival"}
@@ -21,7 +22,6 @@ _GENERIC = frozenset(
     | {"raw", "set", "split", "splits", "original", "originals"}
 )
 _CLASS_WORDS = frozenset({"class", "cls", "label", "category"})
-NAMES_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _refuse_splits(root: Path, tops: Sequence[TopFolder]) -> None:
     # A single one among others may be a class (trains), and so may two without folders in them.
     if len(splits) == len(tops) or (len(splits) > 1 and any(top.folders for top in splits)):
         raise SourceError(
-            f"{root} has folders that are named like splits ({_some(top.name for top in splits)}), not like classes."
+            f"{root} has folders that are named like splits ({some(top.name for top in splits)}), not like classes."
             f" {_what_instead(root, splits)}"
         )
 
@@ -93,7 +93,7 @@ def _what_instead(root: Path, tops: Sequence[TopFolder]) -> str:
     top = next((top for top in tops if not all(map(says_nothing, top.folders))), None)
     if top is None:
         return "Put the images of each class into a folder named after it, or name a manifest with the labels."
-    return f"The classes seem to lie below them ({_some(top.folders)}). Name one split: {root / top.place}"
+    return f"The classes seem to lie below them ({some(top.folders)}). Name one split: {root / top.place}"
 
 
 def _refuse_copies(root: Path, tops: Sequence[TopFolder]) -> None:
@@ -102,7 +102,7 @@ def _refuse_copies(root: Path, tops: Sequence[TopFolder]) -> None:
         copied = names.intersection(top.folders) - {top.name}
         if len(copied) > 1 or (copied == set(top.folders) and copied and not top.has_images):
             raise SourceError(
-                f"{root / top.name} has folders named like the class folders beside it ({_some(copied)}), so it is a"
+                f"{root / top.name} has folders named like the class folders beside it ({some(copied)}), so it is a"
                 f" copy or a split, not a class. Move it out of {root}, or name it alone: {root / top.place}"
             )
 
@@ -112,7 +112,7 @@ def _refuse_wrapper(root: Path, top: TopFolder) -> None:
         return
     raise SourceError(
         f"{root} has a single folder of images, {top.place!r}, and the classes seem to lie below it"
-        f" ({_some(top.folders)}). Name that folder instead: {root / top.place}"
+        f" ({some(top.folders)}). Name that folder instead: {root / top.place}"
     )
 
 
@@ -122,7 +122,7 @@ def _judge_same_folders(root: Path, tops: Sequence[TopFolder]) -> list[str]:
     every = {name for top in tops for name in top.folders}
     if all(map(says_nothing, common)) or 2 * len(common) < len(every):
         return []
-    found = f"the folders in {root} ({_some(top.name for top in tops)}) all have the same folders ({_some(common)})"
+    found = f"the folders in {root} ({some(top.name for top in tops)}) all have the same folders ({some(common)})"
     instead = f"If these are the classes, name one folder: {root / tops[0].place}"
     if _numbered(top.name for top in tops) and _words(tops[0].name) - _CLASS_WORDS:
         raise SourceError(
@@ -142,8 +142,3 @@ def _words(name: str) -> frozenset[str]:
     """The words of a name in lower case, without numbers and single Latin letters; `trainA` has one."""
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+", name)
     return frozenset(word.lower() for word in words if len(word) > 1 or not word.isascii())
-
-
-def _some(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

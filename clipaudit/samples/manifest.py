@@ -18,7 +18,15 @@ from clipaudit.samples.base import (
 )
 from clipaudit.samples.labels import LabelReader, label_notes
 from clipaudit.samples.paths import other_spelling
-from clipaudit.samples.tables import LABEL_COLUMNS, PATH_COLUMNS, open_table, pick_column
+from clipaudit.samples.place import Kind, Place
+from clipaudit.samples.tables import (
+    LABEL_COLUMNS,
+    PATH_COLUMNS,
+    TABLE_SUFFIXES,
+    open_parquet,
+    open_table,
+    pick_column,
+)
 from clipaudit.samples.values import is_missing, text_of
 from clipaudit.text import excerpt
 
@@ -30,6 +38,7 @@ class ManifestSource:
         self.location = path.resolve()
         self.root = self.location.parent
         self.class_names: Sequence[str] | None = options.names
+        self.image_column = None
         self._path = path
         self._table = open_table(path)
         columns = self._table.columns
@@ -100,3 +109,37 @@ def _path(value: object, where: str) -> str:
     if "\0" in path:
         raise SourceError(f"{where}: the path is not a path: {excerpt(path)}.")
     return path
+
+
+def _found(place: Place) -> str | None:
+    return "rows of paths and labels" if place.suffix in TABLE_SUFFIXES and not place.holds_images else None
+
+
+def _open(place: Place) -> ManifestSource:
+    if place.suffix == ".parquet" and place.options.path_column is None:
+        columns = open_parquet(place.path).schema_arrow.names
+        # Who has a Parquet file may have meant its images as well as its paths.
+        if not any(name.strip().lower() in PATH_COLUMNS for name in columns):
+            raise SourceError(
+                f"{place.path} has no column of images and none of paths that clipaudit recognises. Its columns:"
+                f" {', '.join(columns)}. Say which one it is with --image-column or --path-column."
+            )
+    return ManifestSource(place.path, place.options)
+
+
+def _missed(place: Place) -> str | None:
+    if place.form != "folder" or not place.tables:
+        return None
+    return (
+        f"{place.path} has no class folders with images. Name the table instead, if it lists images: {place.tables[0]}"
+    )
+
+
+MANIFEST = Kind(
+    name="a manifest",
+    words=f"a manifest ({', '.join(TABLE_SUFFIXES)})",
+    found=_found,
+    open=_open,
+    missed=_missed,
+    instead=lambda place: "say which columns hold paths and labels with --path-column and --label-column",
+)

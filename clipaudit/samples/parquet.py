@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from clipaudit.errors import SourceError
-from clipaudit.samples.base import Sample, SourceOptions, modified
+from clipaudit.samples.base import Sample, SourceOptions, modified, some
 from clipaudit.samples.image_column import ImageColumn, bytes_columns, image_column
 from clipaudit.samples.labels import LabelReader, label_notes
+from clipaudit.samples.parquet_files import refuse_splits
+from clipaudit.samples.place import Kind, Place
 from clipaudit.samples.tables import LABEL_COLUMNS, open_parquet, pick_column, table_rows
+from clipaudit.samples.walk import Walk, is_folder
 from clipaudit.spelling import tidy
 
 FILES_SHOWN = 3
@@ -141,3 +144,44 @@ def _hub_class_names(path: Path, schema: Any, label_column: str) -> list[str] | 
     except UnicodeEncodeError:
         raise SourceError(f"{path}: a class name in its metadata is not valid UTF-8. Write the file again.") from None
     return [tidy(name) for name in names]
+
+
+def _found(place: Place) -> str | None:
+    if place.form == "file":
+        return "images in a column" if place.holds_images else None
+    # A pattern means Parquet files whatever they hold: who opens them says what is wrong with one.
+    files = place.parquet_files if place.form == "pattern" else place.parquet.images
+    return f"Parquet files with images ({some(file.name for file in files)})" if files else None
+
+
+def _open(place: Place) -> ParquetSource:
+    if place.form == "file":
+        return ParquetSource([place.path], place.options)
+    location = place.path.parent.resolve() / place.path.name if place.form == "pattern" else None
+    if place.form == "folder":
+        refuse_splits(place.path, place.parquet.images)
+    return ParquetSource(place.parquet.data_set(), place.options, location=location, notes=place.parquet.notes())
+
+
+def _missed(place: Place) -> str | None:
+    if place.form == "pattern":
+        return f"no Parquet file has a name like {place.path}. Check the pattern, or name a folder."
+    if place.form == "file":
+        return None
+    if place.parquet.faults:
+        return str(place.parquet.faults[0])
+    folders = [Path(entry.path) for entry in Walk(place.path).entries(place.path) if is_folder(entry)]
+    shards = next((folder for folder in folders if next(folder.glob("*.parquet"), None)), None)
+    if shards is None:
+        return None
+    return f"{place.path} has no images itself, but {shards.name} holds Parquet files: name {shards}"
+
+
+PARQUET = Kind(
+    name="a Parquet file",
+    words="Parquet files with an image column",
+    found=_found,
+    open=_open,
+    missed=_missed,
+    instead=lambda place: f"name the files with '{place.path / '*.parquet'}' (in quotes)",
+)

@@ -25,7 +25,6 @@ __all__ = [
     "table_rows",
 ]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PATH_COLUMNS = (
     "path",
     "file",
@@ -66,6 +65,15 @@ class Table(Protocol):
         ...
 
 
+_READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": DelimitedTable,
+    ".tsv": DelimitedTable,
+    ".jsonl": JsonTable,
+    ".parquet": ParquetTable,
+}
+TABLE_SUFFIXES = tuple(_READERS)
+
+
 def open_table(path: Path) -> Table:
     """Recognise a table by its ending and read what its columns are.
 
@@ -76,13 +84,7 @@ def open_table(path: Path) -> Table:
         SourceError: there is no such file, it is no regular file, or it is damaged.
         UsageError: another ending.
     """
-    readers: dict[str, Callable[[Path], Table]] = {
-        ".csv": DelimitedTable,
-        ".tsv": DelimitedTable,
-        ".jsonl": JsonTable,
-        ".parquet": ParquetTable,
-    }
-    reader = readers.get(path.suffix.lower())
+    reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path} is not a table that clipaudit reads: use one of {', '.join(TABLE_SUFFIXES)}.")
     try:

@@ -1,0 +1,19 @@
+"""The kinds of source. Another one is its own file with a `Kind` in it, and its row here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from clipaudit.samples.folder import CLASS_FOLDERS
+from clipaudit.samples.manifest import MANIFEST
+from clipaudit.samples.parquet import PARQUET
+from clipaudit.samples.place import Kind
+
+# As messages list them: from what most people have to the most particular.
+KINDS: tuple[Kind, ...] = (CLASS_FOLDERS, MANIFEST, PARQUET)
+
+
+def any_kind(words: Iterable[str]) -> str:
+    """One of several, in words: "a folder of class folders, a manifest or a Parquet file"."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
