@@ -7,22 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROMPTS = ("prompts", "prompts list", "prompts show", "prompts check", "prompts new", "prompts generate")
-COMMANDS = (
-    "",
-    "embed",
-    "select",
-    "evaluate",
-    "report",
-    "show",
-    "apply",
-    "train",
-    "predict",
-    "corrupt",
-    "import",
-    "demo",
-    *PROMPTS,
-)
+from clipaudit.cli.app import COMMANDS
+
 PAGE = Path(__file__).with_name("commands.md")
 
 
@@ -36,7 +22,9 @@ def help_of(command: str) -> str:
 
 def main() -> int:
     """Write the page, or say whether it is up to date."""
-    sections = (f"## {f'clipaudit {command}'.strip()}\n\n```text\n{help_of(command)}\n```\n" for command in COMMANDS)
+    # clipaudit itself, then each command after the group that it belongs to.
+    commands = dict.fromkeys(words for name in COMMANDS for words in ("", name.rpartition(" ")[0], name))
+    sections = (f"## {f'clipaudit {command}'.strip()}\n\n```text\n{help_of(command)}\n```\n" for command in commands)
     page = "# Commands\n\nThe commands' own help, written by `make docs` and checked in CI.\n\n" + "\n".join(sections)
     if "--check" not in sys.argv:
         PAGE.write_text(page, encoding="utf-8")

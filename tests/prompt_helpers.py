@@ -13,14 +13,14 @@ from typing import Any
 from conftest import any_image
 from typer.testing import CliRunner, Result
 
-from clipaudit.cli.prompts import prompts_app
+from clipaudit.cli.app import app
 from clipaudit.prompts.language_models import Message
 
 CLASSES = ("fluffy_dragon", "lynx", "red_fox", "sea_cow", "wolf")
 
 
 def run(*words: object) -> Result:
-    return CliRunner().invoke(prompts_app, [*map(str, words)])
+    return CliRunner().invoke(app, ["prompts", *map(str, words)])
 
 
 def features_of(name: str, n: int = 8) -> list[str]:

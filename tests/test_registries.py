@@ -1,7 +1,8 @@
-"""What can be added by a file and a row: kinds of source, data sets to import. What lists them is complete."""
+"""What a file and a row add: kinds of source, data sets to import, commands. What lists them is complete."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from conftest import DIGITS, write_class_folders
 
 import clipaudit
 from clipaudit.calls.import_ import IMPORTERS
-from clipaudit.cli.app import app
+from clipaudit.cli.app import COMMANDS, app
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.samples import Sample, open_source
 from clipaudit.samples.base import read_file, stat_sample
@@ -106,3 +107,25 @@ def test_help_and_docs_name_every_kind_of_source() -> None:
 
 def test_help_names_every_data_set_to_import() -> None:
     assert any_kind(IMPORTERS) in parameter("import", "name")
+
+
+def commands_of(file: Path) -> Iterator[str]:
+    """The public functions of a command's file, as the table calls them."""
+    module = ast.parse(file.read_text(encoding="utf-8"))
+    if (ast.get_docstring(module) or "").startswith("`clipaudit "):
+        for node in module.body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                yield f"{file.stem}:{node.name}"
+
+
+def test_the_table_has_every_command_of_the_files() -> None:
+    files = (REPOSITORY / "clipaudit" / "cli").glob("*.py")
+    assert sorted(home for file in files for home in commands_of(file)) == sorted(COMMANDS.values())
+
+
+def test_every_command_has_its_help_page_and_a_place_in_the_docs() -> None:
+    pages = {page.name: page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs").glob("*.md")}
+    help_pages = pages.pop("commands.md").splitlines()
+    told = (REPOSITORY / "README.md").read_text(encoding="utf-8") + "".join(pages.values())
+    assert [name for name in COMMANDS if f"## clipaudit {name}" not in help_pages] == []
+    assert [name for name in COMMANDS if f"clipaudit {name}" not in told] == []

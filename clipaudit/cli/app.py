@@ -1,27 +1,38 @@
-"""The application and its commands."""
+"""The application and the table of its commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from clipaudit import __version__
-from clipaudit.cli.apply import apply
-from clipaudit.cli.corrupt import corrupt
-from clipaudit.cli.demo import demo
-from clipaudit.cli.embed import embed
-from clipaudit.cli.evaluate import evaluate
-from clipaudit.cli.import_ import import_
-from clipaudit.cli.predict import predict
-from clipaudit.cli.prompts import prompts_app
-from clipaudit.cli.report import report
-from clipaudit.cli.select import select
-from clipaudit.cli.show import show
-from clipaudit.cli.train import train
 from clipaudit.errors import ClipAuditError
+
+# Each command and the function below clipaudit.cli that it calls, in the order of --help and docs/commands.md.
+COMMANDS = {
+    "embed": "embed:embed",
+    "select": "select:select",
+    "evaluate": "evaluate:evaluate",
+    "report": "report:report",
+    "show": "show:show",
+    "apply": "apply:apply",
+    "train": "train:train",
+    "predict": "predict:predict",
+    "corrupt": "corrupt:corrupt",
+    "demo": "demo:demo",
+    "import": "import_:import_",
+    "prompts list": "prompts:list_sets",
+    "prompts show": "prompts:show",
+    "prompts check": "prompts:check",
+    "prompts new": "prompts:new",
+    "prompts generate": "prompts:generate",
+}
+# What the commands of two words have in common.
+GROUPS = {"prompts": "See, check and write what the classes look like, in words."}
 
 app = typer.Typer(
     name="clipaudit",
@@ -65,10 +76,15 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _command in (embed, select, evaluate, report, show, apply, train, predict, corrupt, demo):
-    app.command()(_interruptible(_command))
-app.command("import")(_interruptible(import_))
-for _registered in prompts_app.registered_commands:
-    if _registered.callback:
-        _registered.callback = _interruptible(_registered.callback)
-app.add_typer(prompts_app, name="prompts")
+def _register() -> None:
+    groups = {name: typer.Typer(no_args_is_help=True, help=words) for name, words in GROUPS.items()}
+    for name, home in COMMANDS.items():
+        module, function = home.split(":")
+        group, _, word = name.rpartition(" ")
+        command = getattr(import_module(f"clipaudit.cli.{module}"), function)
+        groups.get(group, app).command(word)(_interruptible(command))
+    for name, commands in groups.items():
+        app.add_typer(commands, name=name)
+
+
+_register()

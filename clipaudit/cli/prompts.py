@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from clipaudit.prompts.language_models import LanguageModel, Message
     from clipaudit.samples import SourceOptions
 
-prompts_app = typer.Typer(no_args_is_help=True, help="See, check and write what the classes look like, in words.")
-
 Source = Annotated[
     Path, typer.Argument(help="Labelled images, as embed takes them, for their class names.", show_default=False)
 ]
@@ -33,7 +31,6 @@ PathColumn = Annotated[
 ]
 
 
-@prompts_app.command("list")
 def list_sets() -> None:
     """List the prompt sets that come with clipaudit: clipaudit prompts list"""
     from rich.table import Table
@@ -54,7 +51,6 @@ def list_sets() -> None:
         print_table(table)
 
 
-@prompts_app.command()
 def show(
     name: Annotated[str, typer.Argument(help="Name of a shipped set, or a file.", show_default=False)],
     prompts: Annotated[
@@ -75,7 +71,6 @@ def show(
             print_line(f"  {safe(text)}")
 
 
-@prompts_app.command()
 def check(
     sets: Annotated[
         list[str] | None,
@@ -122,7 +117,6 @@ def check(
         raise typer.Exit(1)
 
 
-@prompts_app.command()
 def new(
     source: Source,
     out: Annotated[Path, typer.Option(help="The file to write; an existing one is refused.", show_default=False)],
@@ -139,7 +133,6 @@ def new(
     print_line(f"clipaudit prompts check {safe(out)} --labels {safe(source)}")
 
 
-@prompts_app.command()
 def generate(
     source: Source,
     out: Annotated[
