@@ -21,8 +21,8 @@ from fuzzing import LostError, campaign, size
 
 import clipaudit
 from clipaudit import CleanIndex
-from clipaudit.cache.check import checksum
 from clipaudit.cache.embeddings import EmbeddingsCache
+from clipaudit.cache.parts import checksum
 from clipaudit.calls.doubts import find_doubts
 from clipaudit.calls.select import reviewed_threshold
 from clipaudit.report import write_report

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clipaudit.cache.check import DELETE, MAX_PART, checksum, info_fault, part_columns, read_part
+from clipaudit.cache.parts import DELETE, MAX_PART, checksum, info_fault, part_columns, read_part
 from clipaudit.checked import is_count, parse_json
 from clipaudit.errors import CacheError
 from clipaudit.files import read_bounded, remove_stale, write_atomically

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipaudit.cache.check import checksum
+from clipaudit.cache.parts import checksum
 from clipaudit.errors import CacheError
 from clipaudit.files import read_bounded, write_atomically
 
