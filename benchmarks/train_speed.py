@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
-from clipaudit.clip.encoders import choose_device
+from clipaudit.clip.devices import choose_device
 from clipaudit.training.augment import Augmentation
 from clipaudit.training.engine import Engine
 from clipaudit.training.methods import Batch, Subsets, method_of

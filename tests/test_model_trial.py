@@ -18,7 +18,8 @@ import torch
 from conftest import DIGITS
 from safetensors.torch import load_file, save_file
 
-from clipaudit.clip.encoders import MAX_BATCH, Encoder, choose_device, load_encoder
+from clipaudit.clip.devices import choose_device
+from clipaudit.clip.encoders import MAX_BATCH, Encoder, load_encoder
 from clipaudit.clip.trial import check_processor
 from clipaudit.demo import MODEL
 from clipaudit.errors import ModelError, UsageError

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from clipaudit.clip.encoders import choose_device
+from clipaudit.clip.devices import choose_device
 from clipaudit.errors import ImageError, SourceError, UsageError
 from clipaudit.images.decoding import one_unreadable
 from clipaudit.samples import FaultySample, Sample, Source, SourceOptions, open_source

@@ -27,7 +27,8 @@ from clipaudit.auditing.plausibility import (
 from clipaudit.cache.embeddings import EmbeddingsCache
 from clipaudit.cache.texts import read_texts, write_texts
 from clipaudit.calls.embed import CACHE_HOME
-from clipaudit.clip.encoders import EncoderOptions, choose_device, load_encoder
+from clipaudit.clip.devices import choose_device
+from clipaudit.clip.encoders import EncoderOptions, load_encoder
 from clipaudit.config import DECISION_FIELDS, AuditConfig
 from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.index.check import DROP

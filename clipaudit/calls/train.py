@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clipaudit.clip.encoders import choose_device
+from clipaudit.clip.devices import choose_device
 from clipaudit.errors import UsageError
 from clipaudit.files import check_folder
 from clipaudit.index.clean_index import CleanIndex, read_index

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipaudit.cache.embeddings import Fingerprint
+from clipaudit.clip.devices import choose_device, choose_precision, first_line, is_lack_of_memory
 from clipaudit.clip.trial import check_model_folder, check_processor, check_weights, model_faults, try_out
 from clipaudit.errors import ImageError, ModelError, PromptError, UsageError
 from clipaudit.images.decoding import Preprocessing, opened
@@ -61,7 +62,7 @@ class Encoder:
 
         self._name = options.model
         self.device = choose_device(options.device)
-        self.precision = _choose_precision(options.precision, self.device)
+        self.precision = choose_precision(options.precision, self.device)
         self._tokenizer, self._image_processor = processor.tokenizer, processor.image_processor
         config = json.loads(json.dumps(self._image_processor.to_dict(), sort_keys=True, default=str))
         check_processor(options.model, config)
@@ -122,9 +123,9 @@ class Encoder:
                 features.append(self.image_features(batch[start : start + self.batch_size]))
                 start += self.batch_size
             except (RuntimeError, MemoryError) as error:
-                if not _is_lack_of_memory(error):
+                if not is_lack_of_memory(error):
                     raise ModelError(
-                        f"{self.device} cannot run this model: {_first_line(error)}"
+                        f"{self.device} cannot run this model: {first_line(error)}"
                         " Try --precision float32, or --device cpu."
                     ) from error
                 if self.batch_size == 1:
@@ -275,9 +276,9 @@ def load_encoder(options: EncoderOptions | None = None) -> Encoder:
 
 
 def _load_fault(model: str, error: Exception) -> str:
-    first_line = _first_line(error)
-    if "ignore_mismatched_sizes" in first_line:
-        first_line = "config.json describes weights of other shapes than model.safetensors holds."
+    reason = first_line(error)
+    if "ignore_mismatched_sizes" in reason:
+        reason = "config.json describes weights of other shapes than model.safetensors holds."
     if Path(model).is_dir():
         if not any(Path(model).glob("*.safetensors")) and any(Path(model).glob("*.bin")):
             return (
@@ -285,26 +286,14 @@ def _load_fault(model: str, error: Exception) -> str:
                 " never loaded. Save it again with save_pretrained, which writes model.safetensors."
             )
         return (
-            f"the model folder {model} cannot be loaded: {first_line} It must hold what save_pretrained writes:"
+            f"the model folder {model} cannot be loaded: {reason} It must hold what save_pretrained writes:"
             " config.json, model.safetensors, tokenizer and image processor files."
         )
     return (
-        f"the model {model} cannot be loaded: it is no local folder, and the Hugging Face hub gave: {first_line}"
+        f"the model {model} cannot be loaded: it is no local folder, and the Hugging Face hub gave: {reason}"
         " Without a network, copy the model's folder here (huggingface-cli download, elsewhere) and name it:"
         " --model path/to/folder"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _is_lack_of_memory(error: BaseException) -> bool:
-    """torch has a type for it on a GPU; on the CPU it says so in words."""
-    import torch
-
-    words = ("out of memory", "allocate memory", "not enough memory")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
 
 
 def _unit_rows(output: Any) -> torch.Tensor:
@@ -313,38 +302,6 @@ def _unit_rows(output: Any) -> torch.Tensor:
 
     features: torch.Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
     return torch.nn.functional.normalize(features.float(), dim=-1)
-
-
-def choose_device(name: str) -> torch.device:
-    """A torch device by name; "auto" is CUDA, else MPS, else CPU. UsageError where it cannot be used."""
-    import torch
-
-    if name != "auto":
-        try:
-            device = torch.device(name)
-            # There and back: some devices take numbers and never give them out again ("meta").
-            torch.ones(1, device=device).cpu()
-        except Exception as error:
-            # RuntimeError, AssertionError, NotImplementedError or ImportError, by the kind of device.
-            reason = _first_line(error)
-            raise UsageError(f"device {name!r} cannot be used: {reason}. Try --device cpu.") from None
-        return device
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _choose_precision(name: str, device: torch.device) -> str:
-    import torch
-
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    if device.type == "mps":
-        return "float16"
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
 
 
 def _hash_weights(model: Any) -> str:

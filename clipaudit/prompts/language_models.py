@@ -255,7 +255,7 @@ class LocalModel:
     def __init__(self, folder: Path, *, device: str = "auto") -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from clipaudit.clip.encoders import choose_device
+        from clipaudit.clip.devices import choose_device
         from clipaudit.clip.trial import check_model_folder
 
         if not _is_folder(folder):

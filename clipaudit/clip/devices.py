@@ -1,0 +1,56 @@
+"""Where to compute, and in which words a device refuses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clipaudit.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """A torch device by name; "auto" is CUDA, else MPS, else CPU. UsageError where it cannot be used."""
+    import torch
+
+    if name != "auto":
+        try:
+            device = torch.device(name)
+            # There and back: some devices take numbers and never give them out again ("meta").
+            torch.ones(1, device=device).cpu()
+        except Exception as error:
+            # RuntimeError, AssertionError, NotImplementedError or ImportError, by the kind of device.
+            reason = first_line(error)
+            raise UsageError(f"device {name!r} cannot be used: {reason}. Try --device cpu.") from None
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """A precision by name; "auto" is half precision where the device computes faster in it."""
+    import torch
+
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if device.type == "mps":
+        return "float16"
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """torch has a type for it on a GPU; on the CPU it says so in words."""
+    import torch
+
+    words = ("out of memory", "allocate memory", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the advice for developers that torch adds below."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
