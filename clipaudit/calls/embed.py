@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clipaudit.auditing.plausibility import class_warnings
 from clipaudit.cache.embeddings import CacheInfo, EmbeddingsCache, Fingerprint, UnusableCacheError, split_into_parts
+from clipaudit.clip.devices import device_faults
 from clipaudit.clip.encoders import Encoder, EncoderOptions, load_encoder
 from clipaudit.clip.pipeline import EmbedProgress, Pipeline, Progress
 from clipaudit.errors import CacheError, SourceError, UsageError
@@ -194,7 +195,8 @@ def _fill(
     work.n_damaged_parts += len(damaged)
     if todo:
         pipeline = Pipeline(store, source, model, known, report)
-        pipeline.run(todo, workers)
+        with device_faults(model.device, "Choose a smaller --batch-size."):
+            pipeline.run(todo, workers)
         work.n_embedded += pipeline.n_embedded
         work.n_reused += pipeline.n_reused
         work.seconds += pipeline.seconds

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from clipaudit.clip.devices import choose_device
+from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.errors import ImageError, SourceError, UsageError
 from clipaudit.images.decoding import one_unreadable
 from clipaudit.samples import FaultySample, Sample, Source, SourceOptions, open_source
@@ -73,7 +73,8 @@ def predict(
     opened = open_source(source, options)
     parts, done = [_table([], [], np.empty(0), np.empty(0, np.int64), names)], 0
     at_once = max(1, min(IMAGES_AT_ONCE, BYTES_AT_ONCE // (3 * architecture.image_size**2)))
-    with engine.enough_memory(), ThreadPoolExecutor(threads, "clipaudit-decode") as decoders:
+    faults = device_faults(engine.device, "Close other programs that use it, or choose another --device.")
+    with faults, ThreadPoolExecutor(threads, "clipaudit-decode") as decoders:
         samples = opened.samples()
         while share := list(islice(samples, at_once)):
             decoded = list(decoders.map(lambda sample: _decode(opened, sample, architecture), share))

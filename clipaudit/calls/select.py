@@ -27,7 +27,7 @@ from clipaudit.auditing.plausibility import (
 from clipaudit.cache.embeddings import EmbeddingsCache
 from clipaudit.cache.texts import read_texts, write_texts
 from clipaudit.calls.embed import CACHE_HOME
-from clipaudit.clip.devices import choose_device
+from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.clip.encoders import EncoderOptions, load_encoder
 from clipaudit.config import DECISION_FIELDS, AuditConfig
 from clipaudit.errors import CacheError, SourceError, UsageError
@@ -87,15 +87,16 @@ def select(
     given = audited.indices[readable]
     keys = _fold_keys(embeddings.table["id"].filter(pa.array(readable)), config)
     target = choose_device(device)
-    scores = score(
-        torch.from_numpy(vectors).to(target),
-        torch.from_numpy(given).to(target),
-        len(class_names),
-        torch.from_numpy(texts).to(target),
-        described.owners,
-        config,
-        keys=None if keys is None else torch.from_numpy(keys).to(target),
-    )
+    with device_faults(target, "Close other programs that use it, or choose another --device."):
+        scores = score(
+            torch.from_numpy(vectors).to(target),
+            torch.from_numpy(given).to(target),
+            len(class_names),
+            torch.from_numpy(texts).to(target),
+            described.owners,
+            config,
+            keys=None if keys is None else torch.from_numpy(keys).to(target),
+        )
     seen = {term.title: scores.estimates[term.name].prediction for term in config.estimates}
     if reason := useless(len(class_names), given, seen):
         raise SourceError(reason)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clipaudit.clip.devices import choose_device
+from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.errors import UsageError
 from clipaudit.files import check_folder
 from clipaudit.index.clean_index import CleanIndex, read_index
@@ -106,7 +106,7 @@ def train(
             report=lambda done, total: report(TrainProgress("decoding", done, total, epochs=config.epochs)),
         )
 
-    with engine.enough_memory():
+    with device_faults(engine.device, "Choose a smaller --batch-size, --width or --image-size, or --pixels disk."):
         material = decode_material(data, test_samples, load)
         method = method_of(material.data.subsets(), config)
         networks = []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
-from clipaudit.errors import UsageError
+from clipaudit.errors import ClipAuditError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -43,11 +45,50 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
 
 
+def exact_convolutions() -> AbstractContextManager[None]:
+    """Inside, cuDNN computes float32 in full and the same way every time; by itself it rounds to TF32."""
+    import torch
+
+    flags: Callable[..., AbstractContextManager[None]] = torch.backends.cudnn.flags
+    return flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+@contextmanager
+def device_faults(device: torch.device, advice: str) -> Iterator[None]:
+    """Inside, memory that is not there and a GPU that fails are errors that say what to do.
+
+    A GPU computes behind the host's back: what fails there is raised by whatever waits for it next.
+
+    Args:
+        device: Where it is computed.
+        advice: What to do where memory is short, as a sentence.
+
+    Raises:
+        ClipAuditError: instead of what torch raises.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_lack_of_memory(error):
+            raise ClipAuditError(f"{device} has too little memory. {advice}") from None
+        if is_gpu_fault(error):
+            raise ClipAuditError(
+                f"{device} failed: {first_line(error)}. Run the same command again; if it fails again, with --device"
+                " cpu."
+            ) from error
+        raise
+
+
+def is_gpu_fault(error: BaseException) -> bool:
+    """Whether CUDA or one of its libraries refused. Not all versions of torch have a type for it."""
+    return any(f"{library} error" in str(error) for library in ("CUDA", "cuDNN", "HIP", "MIOpen"))
+
+
 def is_lack_of_memory(error: BaseException) -> bool:
     """torch has a type for it on a GPU; on the CPU it says so in words."""
     import torch
 
-    words = ("out of memory", "allocate memory", "not enough memory")
+    words = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
 
 

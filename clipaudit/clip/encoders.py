@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipaudit.cache.embeddings import Fingerprint
-from clipaudit.clip.devices import choose_device, choose_precision, first_line, is_lack_of_memory
+from clipaudit.clip.devices import (
+    choose_device,
+    choose_precision,
+    device_faults,
+    exact_convolutions,
+    first_line,
+    is_lack_of_memory,
+)
 from clipaudit.clip.trial import check_model_folder, check_processor, check_weights, model_faults, try_out
 from clipaudit.errors import ImageError, ModelError, PromptError, UsageError
 from clipaudit.images.decoding import Preprocessing, opened
@@ -57,16 +64,23 @@ class EncoderOptions:
 class Encoder:
     """A loaded model. `prepare` may run in many threads; `encode_images` and `encode_texts` belong to one."""
 
-    def __init__(self, model: Any, processor: Any, options: EncoderOptions, revision: str) -> None:
+    def __init__(
+        self, model: Any, processor: Any, options: EncoderOptions, device: torch.device, revision: str
+    ) -> None:
         import torch
 
-        self._name = options.model
-        self.device = choose_device(options.device)
+        self._name, self.device = options.model, device
         self.precision = choose_precision(options.precision, self.device)
         self._tokenizer, self._image_processor = processor.tokenizer, processor.image_processor
         config = json.loads(json.dumps(self._image_processor.to_dict(), sort_keys=True, default=str))
         check_processor(options.model, config)
         self._preprocessing = None if options.exact else Preprocessing.from_processor(config)
+        if self._preprocessing:
+            # Brought there once: each time, the host would wait until the GPU has nothing left to do.
+            self._mean, self._std = (
+                torch.tensor(values, device=self.device)
+                for values in (self._preprocessing.mean, self._preprocessing.std)
+            )
         weights = _hash_weights(model)
         self.logit_scale = float(model.logit_scale.detach().exp()) if hasattr(model, "logit_scale") else 1 / 0.07
         self._model = model.to(self.device, getattr(torch, self.precision)).eval()
@@ -116,16 +130,16 @@ class Encoder:
 
         features = []
         batch, start = torch.from_numpy(pixels), 0
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()
         while start < len(batch):
+            part = batch[start : start + self.batch_size]
             try:
-                features.append(self.image_features(batch[start : start + self.batch_size]))
-                start += self.batch_size
+                # From pinned memory, the GPU fetches them by itself.
+                features.append(self.image_features(part.pin_memory() if self.device.type == "cuda" else part))
+                start += len(part)
             except (RuntimeError, MemoryError) as error:
                 if not is_lack_of_memory(error):
                     raise ModelError(
-                        f"{self.device} cannot run this model: {first_line(error)}"
+                        f"{self.device} cannot run this model: {first_line(error).rstrip('.')}."
                         " Try --precision float32, or --device cpu."
                     ) from error
                 if self.batch_size == 1:
@@ -141,13 +155,10 @@ class Encoder:
         """The same for one batch that the device has room for."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_convolutions():
             batch = batch.to(self.device, non_blocking=True)
             if self._preprocessing:
-                mean, std = (
-                    torch.tensor(v, device=self.device) for v in (self._preprocessing.mean, self._preprocessing.std)
-                )
-                batch = (batch.float() * self._preprocessing.scale - mean) / std
+                batch = (batch.float() * self._preprocessing.scale - self._mean) / self._std
                 batch = batch.permute(0, 3, 1, 2)
             return _unit_rows(self._model.get_image_features(pixel_values=batch.to(self._model.dtype)))
 
@@ -269,8 +280,9 @@ def load_encoder(options: EncoderOptions | None = None) -> Encoder:
             f" Choose a CLIP-like model, for example {DEFAULT_MODEL}."
         )
     check_weights(options.model, loading)
-    with model_faults(options.model):
-        encoder = Encoder(model, processor, options, revision=str(getattr(model.config, "_commit_hash", None) or ""))
+    device, revision = choose_device(options.device), str(getattr(model.config, "_commit_hash", None) or "")
+    with model_faults(options.model), device_faults(device, "Choose a smaller model, or --device cpu."):
+        encoder = Encoder(model, processor, options, device, revision)
         try_out(encoder, options.model)
     return encoder
 

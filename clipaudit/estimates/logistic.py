@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clipaudit.errors import ClipAuditError
 
-CHUNK_BYTES = 1 << 23
+CHUNK_BYTES, GPU_CHUNK_BYTES = 1 << 23, 1 << 28
 GRAM_ROWS_PER_DIMENSION = 16
 MEMORY = 10
 MAX_HALVINGS = 30
@@ -69,7 +69,7 @@ def fit_logistic_regression(
         balanced: w_i = n / (K' n_k) for a sample of class k, where K' classes have samples; else 1.
         tolerance: The fit ends when two steps in a row move no logit of a unit vector by more.
         max_iterations: Steps at most; then `converged` is False.
-        chunk_rows: Rows a chunk; None chooses a number that keeps a chunk in the processor's cache.
+        chunk_rows: Rows a chunk; None chooses a number that keeps a chunk in the processor's cache, or a GPU busy.
         initial: Where to start, for example the model of another fold.
 
     Raises:
@@ -84,7 +84,8 @@ def fit_logistic_regression(
         return LogisticModel(weight, intercept, 0, converged=True)
     counts = torch.bincount(dense, minlength=k).float()
     class_weights = c * (len(labels) / (k * counts) if balanced else torch.ones_like(counts))
-    rows = chunk_rows or max(256, CHUNK_BYTES // (4 * (d + k)))
+    chunk_bytes = GPU_CHUNK_BYTES if embeddings.is_cuda else CHUNK_BYTES
+    rows = chunk_rows or max(256, chunk_bytes // (4 * (d + k)))
     _refuse_not_finite(embeddings, rows)
     problem = _Problem(embeddings, dense, class_weights, penalty=2.0 if k == 2 else 1.0, chunk_rows=rows)
     start = weight.new_zeros(k, d + 1)

@@ -261,6 +261,9 @@ def _best_two_means(x: Tensor, lengths: Tensor) -> Tensor:
 
 def _run_sums(columns: Tensor, lengths: Tensor) -> Tensor:
     """(n, m) to (R, m): sums over runs."""
+    if columns.is_cuda:
+        # Of several columns CUDA's kernel adds the rows of a run one by one; of a single one, many at once.
+        return torch.stack([torch.segment_reduce(x, "sum", lengths=lengths) for x in columns.T.contiguous()], 1)
     return torch.segment_reduce(columns, "sum", lengths=lengths, axis=0)
 
 

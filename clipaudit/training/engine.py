@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clipaudit.errors import ClipAuditError, UsageError
+from clipaudit.errors import UsageError
 from clipaudit.training.methods import Look
 from clipaudit.training.models import Architecture
 from clipaudit.training.pixels import Pixels
@@ -54,20 +54,6 @@ class Engine:
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """(b, 3, h, w) uint8 to float32, in the layout of the networks."""
         return ((images.float() - self._mean) / self._std).contiguous(memory_format=self._layout)
-
-    @contextmanager
-    def enough_memory(self) -> Iterator[None]:
-        """Inside, memory that is not there is an error that says what to do."""
-        try:
-            yield
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            # torch has no type of its own for a CPU without memory.
-            if type(error) is RuntimeError and "allocate memory" not in str(error):
-                raise
-            raise ClipAuditError(
-                f"{self.device} has too little memory. Choose a smaller --batch-size, --width or --image-size, or"
-                " --pixels disk."
-            ) from None
 
     @contextmanager
     def repeatable(self, *key: int) -> Iterator[None]:
