@@ -32,6 +32,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 
 from benchmarks.memory import peak_memory, reset_peak_memory
+from clipaudit.estimates import InMemory
 from clipaudit.estimates.logistic import fit_logistic_regression
 from clipaudit.selectors.mixture import split_losses
 
@@ -54,7 +55,7 @@ def make_data(n: int, d: int, k: int, seed: int) -> tuple[Array, Array]:
 def ours_logistic(x: Array, y: Array, k: int) -> Array:
     """(n, K) probabilities by clipaudit."""
     return (
-        fit_logistic_regression(torch.from_numpy(x), torch.from_numpy(y), k)
+        fit_logistic_regression(InMemory(torch.from_numpy(x)), torch.from_numpy(y), k)
         .log_proba(torch.from_numpy(x))
         .exp()
         .numpy()

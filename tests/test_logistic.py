@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from clipaudit.errors import ClipAuditError
-from clipaudit.estimates.logistic import fit_logistic_regression
+from clipaudit.estimates import InMemory
+from clipaudit.estimates.logistic import LogisticModel, fit_logistic_regression
 
 
 def clip_like(
@@ -28,10 +30,14 @@ def clip_like(
     return torch.nn.functional.normalize(x, dim=1), labels
 
 
+def fitted(x: torch.Tensor, y: torch.Tensor, k: int, **options: Any) -> LogisticModel:
+    return fit_logistic_regression(InMemory(x), y, k, **options)
+
+
 def largest_difference(
     x: torch.Tensor, y: torch.Tensor, k: int, *, c: float = 1.0, balanced: bool = True, **options: int
 ) -> float:
-    model = fit_logistic_regression(x, y, k, c=c, balanced=balanced, **options)
+    model = fitted(x, y, k, c=c, balanced=balanced, **options)
     assert model.converged
     weights = "balanced" if balanced else None
     reference = LogisticRegression(C=c, class_weight=weights, tol=1e-8, max_iter=10000).fit(x.double(), y)
@@ -78,44 +84,44 @@ def test_duplicates_and_constant_columns() -> None:
 def test_gaps_in_class_ids_have_probability_zero() -> None:
     x, y = clip_like(400, 16, 3, 7)
     assert largest_difference(x, y * 4 + 1, 12) <= 1e-3
-    log_p = fit_logistic_regression(x, y * 4 + 1, 12).log_proba(x)
+    log_p = fitted(x, y * 4 + 1, 12).log_proba(x)
     assert torch.isneginf(log_p[:, [0, 2, 3, 11]]).all()
     torch.testing.assert_close(log_p.exp().sum(1), torch.ones(400))
 
 
 def test_a_single_class_is_certain() -> None:
     x, _ = clip_like(20, 8, 2, 8)
-    log_p = fit_logistic_regression(x, torch.full((20,), 3), 5).log_proba(x)
+    log_p = fitted(x, torch.full((20,), 3), 5).log_proba(x)
     assert (log_p[:, 3] == 0).all()
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 256, 10_000])
 def test_chunks_and_half_precision_storage_change_nothing(chunk_rows: int) -> None:
     x, y = clip_like(300, 16, 4, 9)
-    whole = fit_logistic_regression(x.half(), y, 4).log_proba(x)
-    parts = fit_logistic_regression(x.half(), y, 4, chunk_rows=chunk_rows).log_proba(x)
+    whole = fitted(x.half(), y, 4).log_proba(x)
+    parts = fitted(x.half(), y, 4, chunk_rows=chunk_rows).log_proba(x)
     torch.testing.assert_close(whole.exp(), parts.exp(), atol=5e-4, rtol=0)
     assert largest_difference(x.half(), y, 4, chunk_rows=chunk_rows) <= 1e-3
 
 
 def test_a_start_elsewhere_ends_at_the_same_optimum() -> None:
     x, y = clip_like(1000, 24, 5, 10)
-    other = fit_logistic_regression(*clip_like(1000, 24, 5, 11), 5)
-    cold, warm = fit_logistic_regression(x, y, 5), fit_logistic_regression(x, y, 5, initial=other)
+    other = fitted(*clip_like(1000, 24, 5, 11), 5)
+    cold, warm = fitted(x, y, 5), fitted(x, y, 5, initial=other)
     torch.testing.assert_close(cold.log_proba(x).exp(), warm.log_proba(x).exp(), atol=5e-4, rtol=0)
-    again = fit_logistic_regression(x, y, 5, initial=cold)
+    again = fitted(x, y, 5, initial=cold)
     assert again.n_iterations < cold.n_iterations
 
 
 def test_the_same_call_gives_the_same_bits() -> None:
     x, y = clip_like(500, 24, 5, 12)
-    first, second = fit_logistic_regression(x, y, 5), fit_logistic_regression(x, y, 5)
+    first, second = fitted(x, y, 5), fitted(x, y, 5)
     assert torch.equal(first.weight, second.weight)
 
 
 def test_running_out_of_steps_is_reported() -> None:
     x, y = clip_like(500, 24, 5, 13)
-    assert not fit_logistic_regression(x, y, 5, max_iterations=2).converged
+    assert not fitted(x, y, 5, max_iterations=2).converged
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -123,4 +129,4 @@ def test_embeddings_that_are_not_finite_are_named(value: float) -> None:
     x, y = clip_like(100, 8, 3, 14)
     x[42, 3] = value
     with pytest.raises(ClipAuditError, match="embedding 42 is not finite"):
-        fit_logistic_regression(x, y, 3)
+        fitted(x, y, 3)

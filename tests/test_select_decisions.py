@@ -24,6 +24,7 @@ from clipaudit.calls.review import apply_marks
 from clipaudit.config import PRESETS
 from clipaudit.demo.digits import CLASS_NAMES
 from clipaudit.errors import SourceError, UsageError
+from clipaudit.estimates import InMemory
 from clipaudit.index.clean_index import deciding_column
 
 Digits = tuple[Path, dict[str, str]]
@@ -248,7 +249,7 @@ def test_the_order_of_the_rows_does_not_matter(noisy_cache: Path, noisy_index: C
     keys = torch.randperm(600, generator=torch.Generator().manual_seed(1))
 
     def audited(rows: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        scores = score(vectors[rows], labels[rows], 10, texts, owners, config, keys=keys[rows])
+        scores = score(InMemory(vectors[rows]), labels[rows], 10, texts, owners, config, keys=keys[rows])
         decision = decide(scores.estimates, labels[rows].numpy(), 10, config)
         return decision.is_clean, scores.estimates[config.estimates[-1].name]["p_label"]
 

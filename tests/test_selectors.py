@@ -13,8 +13,10 @@ from sklearn.neighbors import NearestNeighbors
 from clipaudit.auditing.method import EstimateScores, decide, score
 from clipaudit.config import PRESETS, AuditConfig, preset, votes_needed
 from clipaudit.errors import UsageError
-from clipaudit.estimates import Joint, Neighbours, ZeroShot, estimate, fit_folded_logistic
-from clipaudit.estimates.induced import stratified_folds
+from clipaudit.estimates import InMemory, Problem, ZeroShot, estimate
+from clipaudit.estimates.induced import FoldedLogistic, fit, stratified_folds
+from clipaudit.estimates.joint import Joint
+from clipaudit.estimates.neighbours import Neighbours
 from clipaudit.selectors.combine import clean_scores, fallback, margins
 from clipaudit.selectors.consistency import consistency
 from clipaudit.vocabulary import ROLES
@@ -23,6 +25,13 @@ from clipaudit.vocabulary import ROLES
 def unit_rows(n: int, d: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.nn.functional.normalize(torch.randn(n, d, generator=generator), dim=1)
+
+
+def logistic(
+    images: torch.Tensor, labels: torch.Tensor, k: int, kept: torch.Tensor | None = None, **config: float
+) -> FoldedLogistic:
+    texts = torch.eye(k, images.shape[1])
+    return fit(Problem(InMemory(images), labels, k, texts, range(k), AuditConfig(**config), kept=kept))
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.01, 1.0])
@@ -57,9 +66,9 @@ def test_consistency_is_exactly_one_at_the_largest_probability() -> None:
 def test_chunks_do_not_change_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, labels = unit_rows(301, 8).half(), torch.arange(301) % 3
     zero_shot = ZeroShot(unit_rows(3, 8, seed=1), [0, 1, 2], 0.07)
-    whole = estimate([zero_shot], embeddings, labels)
+    whole = estimate([zero_shot], InMemory(embeddings), labels)
     monkeypatch.setattr("clipaudit.estimates.base.CHUNK_BYTES", 10 * zero_shot.row_bytes)
-    parts = estimate([zero_shot], embeddings, labels)
+    parts = estimate([zero_shot], InMemory(embeddings), labels)
     torch.testing.assert_close(whole[0][0].log_p_label, parts[0][0].log_p_label)
     assert torch.equal(whole[1], parts[1])
 
@@ -68,7 +77,7 @@ def test_neighbours_agree_with_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> 
     embeddings = unit_rows(200, 6)
     labels = torch.randint(0, 4, (200,), generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(Neighbours, "_block", property(lambda self: 64))
-    log_p = Neighbours(embeddings, labels, 4, 10).log_proba(embeddings, torch.arange(200))
+    log_p = Neighbours(InMemory(embeddings), labels, 4, 10).log_proba(embeddings, torch.arange(200))
     _, nearest = NearestNeighbors(n_neighbors=11).fit(embeddings).kneighbors(embeddings)
     for row in range(200):
         votes = np.bincount(labels[nearest[row, 1:]], minlength=4)
@@ -88,7 +97,7 @@ def test_folds_are_stratified_and_judge_unseen_samples() -> None:
     embeddings = unit_rows(503, 200)
     means = []
     for number in (0, 4):
-        fitted = fit_folded_logistic(embeddings, labels, 5, c=100, folds=number)
+        fitted = logistic(embeddings, labels, 5, c=100, folds=number)
         log_p = fitted.log_proba(embeddings, torch.arange(503))
         means.append(float(log_p.exp().gather(1, labels[:, None]).mean()))
     assert means[0] > 0.5
@@ -97,7 +106,7 @@ def test_folds_are_stratified_and_judge_unseen_samples() -> None:
 
 def test_the_joint_estimate_is_the_normalised_product() -> None:
     images, texts, labels = unit_rows(60, 16), unit_rows(4, 16, seed=1), torch.arange(60) % 4
-    zero_shot, fitted = ZeroShot(texts, range(4), 0.1), fit_folded_logistic(images, labels, 4)
+    zero_shot, fitted = ZeroShot(texts, range(4), 0.1), logistic(images, labels, 4)
     rows = torch.arange(60)
     product = (zero_shot.log_proba(images, rows).exp() * fitted.log_proba(images, rows).exp()).numpy()
     found = Joint(zero_shot, fitted).log_proba(images, rows).exp()
@@ -107,14 +116,14 @@ def test_the_joint_estimate_is_the_normalised_product() -> None:
 def test_a_model_is_fitted_on_the_kept_samples_alone() -> None:
     images, labels = unit_rows(300, 16), torch.randint(0, 3, (300,), generator=torch.Generator().manual_seed(0))
     kept, rows = torch.arange(300) % 3 != 0, torch.arange(300)
-    masked = fit_folded_logistic(images, labels, 3, kept=kept).log_proba(images, rows)
-    alone = fit_folded_logistic(images[kept], labels[kept], 3).log_proba(images, rows)
+    masked = logistic(images, labels, 3, kept=kept).log_proba(images, rows)
+    alone = logistic(images[kept], labels[kept], 3).log_proba(images, rows)
     assert torch.equal(masked, alone)
     folds = stratified_folds(labels, 3, torch.arange(300))
-    judged = fit_folded_logistic(images, labels, 3, folds=3, kept=kept).log_proba(images, rows)
+    judged = logistic(images, labels, 3, folds=3, kept=kept).log_proba(images, rows)
     for number in range(3):
         others, mine = (folds != number) & kept, folds == number
-        alone = fit_folded_logistic(images[others], labels[others], 3).log_proba(images[mine], rows[mine])
+        alone = logistic(images[others], labels[others], 3).log_proba(images[mine], rows[mine])
         torch.testing.assert_close(judged[mine], alone, atol=1e-3, rtol=0)
 
 
@@ -128,7 +137,7 @@ def test_a_second_round_learns_from_the_labels_that_the_first_agreed_with(folds:
     doubt = []
     for rounds in (1, 2):
         config = AuditConfig(rounds=rounds, folds=folds)
-        scores = score(images, labels, 3, texts, range(3), config).estimates[config.estimates[-1].name]
+        scores = score(InMemory(images), labels, 3, texts, range(3), config).estimates[config.estimates[-1].name]
         doubt.append(float(scores["p_label"][wrong].mean()))
     assert doubt[1] < doubt[0] / 2
     assert (scores.prediction[wrong] != labels.numpy()[wrong]).mean() > 0.99

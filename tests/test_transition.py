@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clipaudit.auditing.method import score
 from clipaudit.config import AuditConfig
-from clipaudit.estimates import Transition, estimate, fit_transition
+from clipaudit.estimates import InMemory, Transition, estimate, fit_transition
 
 NOISE = torch.tensor([[0.9, 0.05, 0.05], [0.5, 0.5, 0.0], [0.1, 0.2, 0.7]])
 
@@ -20,6 +20,7 @@ class Table:
     """P(k|x) from a table; the embeddings do not matter."""
 
     row_bytes = 24
+    converged = True
 
     def __init__(self, p: Tensor) -> None:
         self.log_p = p.log()
@@ -47,7 +48,7 @@ def test_a_label_weighs_as_much_as_bayes_theorem_says() -> None:
 
 def test_the_matrix_is_found_and_calibrates_the_probability_of_a_wrong_label(monkeypatch: pytest.MonkeyPatch) -> None:
     p, true, labels = noisy_samples(60_000)
-    images = torch.empty(60_000, 1)
+    images = InMemory(torch.empty(60_000, 1))
     fitted = fit_transition(Table(p), images, labels, 3)
     np.testing.assert_allclose(fitted.matrix.sum(1), 1, atol=1e-6)
     np.testing.assert_allclose(fitted.matrix, NOISE, atol=0.03)
@@ -68,7 +69,7 @@ def test_few_samples_absent_classes_and_certain_estimates_give_probabilities(k: 
     p[:, 0] = 0  # As of a class that no fold has seen.
     p[:, 1] += 1e-3
     labels = torch.randint(0, k, (n,), generator=generator)
-    fitted = fit_transition(Table(p), torch.empty(n, 1), labels, k)
+    fitted = fit_transition(Table(p), InMemory(torch.empty(n, 1)), labels, k)
     found = fitted.log_proba(torch.empty(n, 1), torch.arange(n)).exp()
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
     assert (fitted.matrix > 0).all()
@@ -78,7 +79,8 @@ def test_a_class_with_few_samples_borrows_the_common_rate_of_mistakes() -> None:
     p, _, labels = noisy_samples(3_000)
     four = torch.cat([p * 0.999, torch.full((3_000, 1), 0.001)], 1)
     rare = torch.tensor([[0.001, 0.001, 0.001, 0.997]])
-    fitted = fit_transition(Table(torch.cat([four, rare])), torch.empty(3_001, 1), torch.cat([labels, labels[:1]]), 4)
+    images, labels = InMemory(torch.empty(3_001, 1)), torch.cat([labels, labels[:1]])
+    fitted = fit_transition(Table(torch.cat([four, rare])), images, labels, 4)
     # One sample of class 3, with another label: that does not make all labels of the class wrong.
     assert 0.4 < float(fitted.matrix[3, 3]) < 0.8
 
@@ -93,7 +95,8 @@ def test_one_sided_mistakes_are_found_where_the_estimates_alone_do_not_see_them(
     found = {}
     for transition in (False, True):
         config = AuditConfig(temperature=0.25, induced="joint", folds=5, transition=transition)
-        induced = score(images, labels, 3, torch.eye(3, 16), range(3), config).estimates[config.estimates[-1].name]
+        scores = score(InMemory(images), labels, 3, torch.eye(3, 16), range(3), config)
+        induced = scores.estimates[config.estimates[-1].name]
         judged_wrong = torch.from_numpy(induced.prediction) != labels
         found[transition] = float((judged_wrong == (labels != true)).float().mean())
     assert found[True] > found[False] + 0.02

@@ -18,7 +18,7 @@ from clipaudit.vocabulary import SELECTORS, ZERO_SHOT, EstimateTerm, verdicts_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from clipaudit.estimates import Estimate, Estimator
+    from clipaudit.estimates import Estimate, Estimator, Problem, Vectors
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Decision:
 
 
 def score(
-    embeddings: Tensor,
+    vectors: Vectors,
     labels: Tensor,
     n_classes: int,
     texts: Tensor,
@@ -88,7 +88,7 @@ def score(
     """Estimate P(y|x) by each estimate of the configuration and split the losses of each class (eq. 3, 4, 6, 8).
 
     Args:
-        embeddings: (n, d) float16 or float32 unit rows, on the device that is to compute.
+        vectors: n unit rows of d dimensions; their chunks come on the device that is to compute.
         labels: (n,) int64 in [0, n_classes), on the same device.
         n_classes: K.
         texts: (P, d) float32 unit rows, embeddings of the prompts, on the same device.
@@ -99,26 +99,17 @@ def score(
     Raises:
         UsageError: more folds or neighbours than there are samples.
     """
-    from clipaudit.estimates import ZeroShot, estimate
+    from clipaudit.estimates import Problem, estimate
 
     _refuse_more_than(len(labels), config)
-
-    zero_shot = ZeroShot(texts, owners, float(config.temperature))
-    estimators: list[Estimator] = [zero_shot]
-    all_converged = True
-    for term in config.estimates[1:]:
-        induced, converged = _induced(term, embeddings, labels, n_classes, zero_shot, config, keys)
-        for _ in range(config.rounds - 1):
-            (before,), *_ = estimate([induced], embeddings, labels)
-            kept = _agreed(before.prediction, labels, n_classes)
-            induced, converged = _induced(term, embeddings, labels, n_classes, zero_shot, config, keys, kept)
-        estimators.append(induced)
-        all_converged &= converged
-    results, suggested, probability = estimate(estimators, embeddings, labels)
+    problem = Problem(vectors, labels, n_classes, texts, owners, config, keys)
+    estimators = [_after_rounds(term, problem) for term in config.estimates]
+    results, suggested, probability = estimate(estimators, vectors, labels)
     estimates, mixtures = {}, {}
     for term, result in zip(config.estimates, results, strict=True):
         estimates[term.name], mixtures[term.name] = _judge(result, labels, n_classes)
-    return Scores(estimates, mixtures, suggested.cpu().numpy(), probability.cpu().numpy(), all_converged)
+    converged = all(estimator.converged for estimator in estimators)
+    return Scores(estimates, mixtures, suggested.cpu().numpy(), probability.cpu().numpy(), converged)
 
 
 def _refuse_more_than(n: int, config: AuditConfig) -> None:
@@ -128,36 +119,26 @@ def _refuse_more_than(n: int, config: AuditConfig) -> None:
             raise UsageError(f"{name} must be at most {most:,} with {n:,} readable images, not {asked:,}.")
 
 
-def _induced(
-    term: EstimateTerm,
-    embeddings: Tensor,
-    labels: Tensor,
-    n_classes: int,
-    zero_shot: Estimator,
-    config: AuditConfig,
-    keys: Tensor | None,
-    kept: Tensor | None = None,
-) -> tuple[Estimator, bool]:
-    from clipaudit.estimates import Joint, Neighbours, fit_folded_logistic, fit_transition
+def _after_rounds(term: EstimateTerm, problem: Problem) -> Estimator:
+    """An estimate; one that fits in rounds leaves out, from the second on, labels that it disagreed with."""
+    from clipaudit.estimates import estimate
 
-    induced: Estimator
-    converged = True
-    if term.home.endswith("neighbours"):
-        induced = Neighbours(embeddings, labels, n_classes, config.neighbours)
-    else:
-        fitted = fit_folded_logistic(
-            embeddings,
-            labels,
-            n_classes,
-            c=config.c,
-            balanced=config.balanced,
-            folds=config.folds,
-            keys=keys,
-            kept=kept,
-        )
-        induced = Joint(zero_shot, fitted) if term.parts else fitted
-        converged = fitted.converged
-    return fit_transition(induced, embeddings, labels, n_classes) if term.transition else induced, converged
+    estimator = _weighed(term, problem)
+    for _ in range(problem.config.rounds - 1 if "rounds" in term.options else 0):
+        (before,), *_ = estimate([estimator], problem.vectors, problem.labels)
+        problem = problem.keeping(_agreed(before.prediction, problem.labels, problem.n_classes))
+        estimator = _weighed(term, problem)
+    return estimator
+
+
+def _weighed(term: EstimateTerm, problem: Problem) -> Estimator:
+    """With the given label as evidence, where that is what the term says."""
+    from clipaudit.estimates import fit_transition
+
+    estimator = problem.estimator(term)
+    if not term.transition:
+        return estimator
+    return fit_transition(estimator, problem.vectors, problem.labels, problem.n_classes)
 
 
 def _agreed(prediction: Tensor, labels: Tensor, n_classes: int) -> Tensor:

@@ -70,6 +70,8 @@ def select(
     """
     import torch
 
+    from clipaudit.estimates import InMemory
+
     config, report = config or AuditConfig(), progress or (lambda _: None)
     report("reading embeddings")
     store = EmbeddingsCache.open(Path(cache) if cache else find_cache())
@@ -89,7 +91,7 @@ def select(
     target = choose_device(device)
     with device_faults(target, "Close other programs that use it, or choose another --device."):
         scores = score(
-            torch.from_numpy(vectors).to(target),
+            InMemory(torch.from_numpy(vectors).to(target)),
             torch.from_numpy(given).to(target),
             len(class_names),
             torch.from_numpy(texts).to(target),

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from clipaudit.estimates.base import Estimate, Estimator, estimate
-from clipaudit.estimates.induced import FoldedLogistic, fit_folded_logistic
-from clipaudit.estimates.joint import Joint
-from clipaudit.estimates.neighbours import Neighbours
+from clipaudit.estimates.problem import Problem
 from clipaudit.estimates.transition import Transition, fit_transition
+from clipaudit.estimates.vectors import InMemory, Vectors
 from clipaudit.estimates.zero_shot import ZeroShot
 
 __all__ = [
     "Estimate",
     "Estimator",
-    "FoldedLogistic",
-    "Joint",
-    "Neighbours",
+    "InMemory",
+    "Problem",
     "Transition",
+    "Vectors",
     "ZeroShot",
     "estimate",
-    "fit_folded_logistic",
     "fit_transition",
 ]

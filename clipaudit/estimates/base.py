@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from clipaudit.estimates.vectors import Vectors
 
 CHUNK_BYTES = 1 << 26
 # A class that a fold's model has never seen has probability 0; its loss must stay finite to be split.
@@ -20,6 +22,11 @@ class Estimator(Protocol):
     @property
     def row_bytes(self) -> int:
         """Temporary memory for one row, in bytes."""
+        ...
+
+    @property
+    def converged(self) -> bool:
+        """Whether every fit behind it reached its optimum; true where there is none to reach."""
         ...
 
     def log_proba(self, embeddings: Tensor, rows: Tensor) -> Tensor:
@@ -51,21 +58,20 @@ class Estimate:
 
 
 def estimate(
-    estimators: Sequence[Estimator], embeddings: Tensor, labels: Tensor
+    estimators: Sequence[Estimator], vectors: Vectors, labels: Tensor
 ) -> tuple[list[Estimate], Tensor, Tensor]:
     """Apply estimators to all samples, chunk by chunk.
 
     Args:
         estimators: One or more.
-        embeddings: (n, d) float16 or float32 unit rows.
-        labels: (n,) int64.
+        vectors: n unit rows of d dimensions.
+        labels: (n,) int64, on the device that computes.
 
     Returns:
         One Estimate for each estimator; then, of the mean of their probabilities, the most probable class (n,) int64
         and its probability (n,) float32: the suggested label.
     """
-    n = len(embeddings)
-    device = embeddings.device
+    n, device = len(vectors), labels.device
     results = [
         Estimate(
             torch.empty(n, device=device),
@@ -75,8 +81,8 @@ def estimate(
         for _ in estimators
     ]
     suggested, probability = torch.empty(n, dtype=torch.int64, device=device), torch.empty(n, device=device)
-    for part in chunks(n, max(estimator.row_bytes for estimator in estimators)):
-        chunk, rows = embeddings[part].float(), torch.arange(part.start, part.stop, device=device)
+    for part, chunk in vectors.chunks(rows_at_once(max(estimator.row_bytes for estimator in estimators))):
+        rows = torch.arange(part.start, part.stop, device=device)
         mean = torch.zeros((), device=device)
         for estimator, result in zip(estimators, results, strict=True):
             log_p = estimator.log_proba(chunk, rows)
@@ -87,8 +93,6 @@ def estimate(
     return results, suggested, probability
 
 
-def chunks(n: int, row_bytes: int) -> Iterator[slice]:
-    """Neighbouring rows whose temporary memory is CHUNK_BYTES together."""
-    size = max(1, CHUNK_BYTES // row_bytes)
-    for start in range(0, n, size):
-        yield slice(start, min(start + size, n))
+def rows_at_once(row_bytes: int) -> int:
+    """How many rows have a temporary memory of CHUNK_BYTES together."""
+    return max(1, CHUNK_BYTES // row_bytes)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from clipaudit.estimates.logistic import LogisticModel, fit_logistic_regression
+from clipaudit.estimates.problem import Problem
 
 
 class FoldedLogistic:
@@ -38,50 +39,33 @@ class FoldedLogistic:
         return result
 
 
-def fit_folded_logistic(
-    embeddings: Tensor,
-    labels: Tensor,
-    n_classes: int,
-    *,
-    c: float = 1.0,
-    balanced: bool = True,
-    folds: int = 0,
-    keys: Tensor | None = None,
-    kept: Tensor | None = None,
-) -> FoldedLogistic:
+def fit(problem: Problem) -> FoldedLogistic:
     """Fit eq. 8, as the paper does on all samples, or (beyond the paper) for each fold on the others.
 
     In-sample probabilities are those of a model that has memorised part of the labels that it judges; out-of-fold ones
-    come from a model that has never seen them.
-
-    Args:
-        embeddings: (n, d) float16 or float32 unit rows.
-        labels: (n,) int64 in [0, n_classes).
-        n_classes: K.
-        c: Inverse strength of the L2 penalty.
-        balanced: Weigh class k by N / (K n_k).
-        folds: 0 for in-sample probabilities, else at least 2.
-        keys: (n,) int64, different for each sample: their order draws the folds, which are stratified by class, so that
-            the order of the rows does not matter. None takes the order of the rows.
-        kept: (n,) bool, the samples to fit on; None takes all. All are judged.
+    come from a model that has never seen them. The folds are stratified by class.
     """
-    kept = torch.ones_like(labels, dtype=torch.bool) if kept is None else kept
+    labels, folds = problem.labels, problem.config.folds
+    kept = torch.ones_like(labels, dtype=torch.bool) if problem.kept is None else problem.kept
     if folds == 0:
-        rows = slice(None) if kept.all() else kept.nonzero().squeeze(1)
-        model = fit_logistic_regression(embeddings[rows], labels[rows], n_classes, c=c, balanced=balanced)
-        return FoldedLogistic([model], labels.new_zeros(len(labels)))
-    keys = torch.arange(len(labels), device=labels.device) if keys is None else keys
+        return FoldedLogistic([_fit_on(problem, kept)], labels.new_zeros(len(labels)))
+    keys = torch.arange(len(labels), device=labels.device) if problem.keys is None else problem.keys
     assignment = stratified_folds(labels, folds, keys)
     models: list[LogisticModel] = []
     for number in range(folds):
-        others = ((assignment != number) & kept).nonzero().squeeze(1)
-        initial = models[0] if models else None
-        models.append(
-            fit_logistic_regression(
-                embeddings[others], labels[others], n_classes, c=c, balanced=balanced, initial=initial
-            )
-        )
+        models.append(_fit_on(problem, kept & (assignment != number), models[0] if models else None))
     return FoldedLogistic(models, assignment)
+
+
+def _fit_on(problem: Problem, chosen: Tensor, initial: LogisticModel | None = None) -> LogisticModel:
+    """A model of the (n,) bool `chosen` samples."""
+    vectors, labels, config = problem.vectors, problem.labels, problem.config
+    if not bool(chosen.all()):
+        rows = chosen.nonzero().squeeze(1)
+        vectors, labels = vectors.subset(rows), labels[rows]
+    return fit_logistic_regression(
+        vectors, labels, problem.n_classes, c=config.c, balanced=config.balanced, initial=initial
+    )
 
 
 def stratified_folds(labels: Tensor, folds: int, keys: Tensor) -> Tensor:

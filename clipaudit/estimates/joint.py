@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from clipaudit.estimates.base import Estimator
+from clipaudit.estimates.problem import Problem
+from clipaudit.vocabulary import ESTIMATES
 
 
 class Joint:
@@ -21,7 +23,18 @@ class Joint:
         """Temporary memory for one row, in bytes."""
         return self.first.row_bytes + self.second.row_bytes
 
+    @property
+    def converged(self) -> bool:
+        """Whether both reached their optimum."""
+        return self.first.converged and self.second.converged
+
     def log_proba(self, embeddings: Tensor, rows: Tensor) -> Tensor:
         """(m, d) float32 unit rows to (m, K) float32 log P(k|x); see Estimator."""
         product = self.first.log_proba(embeddings, rows) + self.second.log_proba(embeddings, rows)
         return product.log_softmax(1)
+
+
+def fit(problem: Problem) -> Joint:
+    """Zero-shot and logistic regression, as one."""
+    first, second = (problem.estimator(ESTIMATES[name]) for name in ESTIMATES["joint"].parts)
+    return Joint(first, second)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from clipaudit.errors import ClipAuditError
+from clipaudit.estimates.vectors import Vectors
 
 CHUNK_BYTES, GPU_CHUNK_BYTES = 1 << 23, 1 << 28
 GRAM_ROWS_PER_DIMENSION = 16
@@ -44,7 +45,7 @@ class LogisticModel:
 
 
 def fit_logistic_regression(
-    embeddings: Tensor,
+    vectors: Vectors,
     labels: Tensor,
     n_classes: int,
     *,
@@ -62,8 +63,8 @@ def fit_logistic_regression(
     penalty is twice as strong. At the default tolerance, probabilities differ from the optimum's by about 1e-4.
 
     Args:
-        embeddings: (n, d) float16 or float32 unit rows on any device; read in chunks, never copied as a whole.
-        labels: (n,) int64 in [0, n_classes). Classes without a sample get probability 0.
+        vectors: n unit rows of d dimensions; read in chunks, never copied as a whole.
+        labels: (n,) int64 in [0, n_classes), on the device that computes. Classes without a sample get probability 0.
         n_classes: K.
         c: C, inverse strength of the penalty.
         balanced: w_i = n / (K' n_k) for a sample of class k, where K' classes have samples; else 1.
@@ -76,22 +77,22 @@ def fit_logistic_regression(
         ClipAuditError: an embedding is not finite; the message names its row.
     """
     present, dense = torch.unique(labels, return_inverse=True)
-    k, d = len(present), embeddings.shape[1]
-    weight = embeddings.new_zeros(n_classes, d, dtype=torch.float32)
+    k, d = len(present), vectors.dimension
+    weight = labels.new_zeros((n_classes, d), dtype=torch.float32)
     intercept = torch.full_like(weight[:, 0], -torch.inf)
     if k == 1:
         intercept[present] = 0
         return LogisticModel(weight, intercept, 0, converged=True)
     counts = torch.bincount(dense, minlength=k).float()
     class_weights = c * (len(labels) / (k * counts) if balanced else torch.ones_like(counts))
-    chunk_bytes = GPU_CHUNK_BYTES if embeddings.is_cuda else CHUNK_BYTES
+    chunk_bytes = GPU_CHUNK_BYTES if labels.is_cuda else CHUNK_BYTES
     rows = chunk_rows or max(256, chunk_bytes // (4 * (d + k)))
-    _refuse_not_finite(embeddings, rows)
-    problem = _Problem(embeddings, dense, class_weights, penalty=2.0 if k == 2 else 1.0, chunk_rows=rows)
+    _refuse_not_finite(vectors, rows)
+    objective = _Objective(vectors, dense, class_weights, penalty=2.0 if k == 2 else 1.0, chunk_rows=rows)
     start = weight.new_zeros(k, d + 1)
     if initial is not None and torch.isfinite(initial.intercept[present]).all():
         start = torch.cat([initial.weight, initial.intercept[:, None]], 1)[present]
-    parameters, n_iterations, converged = _minimise(problem, start, tolerance, max_iterations)
+    parameters, n_iterations, converged = _minimise(objective, start, tolerance, max_iterations)
     weight[present], intercept[present] = parameters[:, :-1], parameters[:, -1]
     return LogisticModel(weight, intercept, n_iterations, converged)
 
@@ -111,13 +112,13 @@ class _Point:
     curvature: Tensor
 
 
-class _Problem:
+class _Objective:
     """The objective over K classes that all have samples."""
 
     def __init__(
-        self, embeddings: Tensor, labels: Tensor, class_weights: Tensor, penalty: float, chunk_rows: int
+        self, vectors: Vectors, labels: Tensor, class_weights: Tensor, penalty: float, chunk_rows: int
     ) -> None:
-        self._embeddings, self._labels, self._class_weights = embeddings, labels, class_weights
+        self._vectors, self._labels, self._class_weights = vectors, labels, class_weights
         self._penalty, self._chunk_rows = penalty, chunk_rows
         self._total_weight = (class_weights * torch.bincount(labels)).sum()
         self._eigenvalues, self._eigenvectors = self._gram()
@@ -127,9 +128,8 @@ class _Problem:
         weight, intercept = parameters[:, :-1].contiguous(), parameters[:, -1]
         gradient, curvature = torch.zeros_like(parameters), torch.zeros_like(intercept)
         losses = []
-        for start in range(0, len(self._labels), self._chunk_rows):
-            x = self._embeddings[start : start + self._chunk_rows].float()
-            y = self._labels[start : start + self._chunk_rows, None]
+        for part, x in self._vectors.chunks(self._chunk_rows):
+            y = self._labels[part, None]
             w = self._class_weights[y]
             p = torch.addmm(intercept, x, weight.T)
             p -= p.amax(1, keepdim=True)
@@ -154,9 +154,9 @@ class _Problem:
 
     def _gram(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues (d+1,) and eigenvectors (d+1, d+1) of X'WX, the intercept's column of ones included."""
-        n, d = self._embeddings.shape
-        step = max(1, n // (GRAM_ROWS_PER_DIMENSION * d))
-        x = self._embeddings[::step].float()
+        n = len(self._vectors)
+        step = max(1, n // (GRAM_ROWS_PER_DIMENSION * self._vectors.dimension))
+        x = self._vectors.take(torch.arange(0, n, step, device=self._labels.device))
         x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
         w = self._class_weights[self._labels[::step]]
         gram = (x * w[:, None]).T @ x * (self._total_weight / w.sum())
@@ -164,14 +164,16 @@ class _Problem:
         return eigenvalues.clamp_min(0).to(x), eigenvectors.to(x)
 
 
-def _minimise(problem: _Problem, parameters: Tensor, tolerance: float, max_iterations: int) -> tuple[Tensor, int, bool]:
+def _minimise(
+    objective: _Objective, parameters: Tensor, tolerance: float, max_iterations: int
+) -> tuple[Tensor, int, bool]:
     """L-BFGS; returns parameters, the number of steps, and whether they converged."""
-    point = problem.evaluate(parameters)
+    point = objective.evaluate(parameters)
     history: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=MEMORY)
     small_steps = 0
     for iteration in range(1, max_iterations + 1):
-        direction = -_two_loops(problem, point, history)
-        found = _line_search(problem, parameters, point, direction)
+        direction = -_two_loops(objective, point, history)
+        found = _line_search(objective, parameters, point, direction)
         if found is None:
             # No step goes down any more: the optimum, as far as float32 can tell.
             return parameters, iteration, True
@@ -190,24 +192,24 @@ def _minimise(problem: _Problem, parameters: Tensor, tolerance: float, max_itera
     return parameters, max_iterations, False
 
 
-def _two_loops(problem: _Problem, point: _Point, history: deque[tuple[Tensor, Tensor, float]]) -> Tensor:
+def _two_loops(objective: _Objective, point: _Point, history: deque[tuple[Tensor, Tensor, float]]) -> Tensor:
     """The L-BFGS direction (Nocedal and Wright, algorithm 7.4) over the preconditioner as first approximation."""
     q = point.gradient.clone()
     alphas = []
     for step, change, curvature in reversed(history):
         alphas.append((step * q).sum() / curvature)
         q -= alphas[-1] * change
-    r = problem.precondition(point, q)
+    r = objective.precondition(point, q)
     if history:
         _, change, curvature = history[-1]
-        r *= curvature / (change * problem.precondition(point, change)).sum()
+        r *= curvature / (change * objective.precondition(point, change)).sum()
     for (step, change, curvature), alpha in zip(history, reversed(alphas), strict=True):
         r += (alpha - (change * r).sum() / curvature) * step
     return r
 
 
 def _line_search(
-    problem: _Problem, parameters: Tensor, point: _Point, direction: Tensor
+    objective: _Objective, parameters: Tensor, point: _Point, direction: Tensor
 ) -> tuple[Tensor, _Point] | None:
     """A step along the direction that goes down, and the point it leads to; None where there is none.
 
@@ -219,7 +221,7 @@ def _line_search(
         return None
     for _ in range(MAX_HALVINGS):
         step = length * direction
-        new_point = problem.evaluate(parameters + step)
+        new_point = objective.evaluate(parameters + step)
         new_slope = float((new_point.gradient * direction).sum())
         goes_down = new_point.value <= point.value + 1e-4 * length * slope
         rounded = new_point.value <= point.value + 1e-6 * abs(point.value)
@@ -231,9 +233,9 @@ def _line_search(
     return None
 
 
-def _refuse_not_finite(embeddings: Tensor, chunk_rows: int) -> None:
-    for start in range(0, len(embeddings), chunk_rows):
-        finite = embeddings[start : start + chunk_rows].isfinite().all(1)
+def _refuse_not_finite(vectors: Vectors, chunk_rows: int) -> None:
+    for part, x in vectors.chunks(chunk_rows):
+        finite = x.isfinite().all(1)
         if not bool(finite.all()):
-            row = start + int((~finite).nonzero()[0])
+            row = part.start + int((~finite).nonzero()[0])
             raise ClipAuditError(f"embedding {row} is not finite (NaN or infinity). Embed the images again.")

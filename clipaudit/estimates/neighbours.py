@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from clipaudit.estimates.problem import Problem
+from clipaudit.estimates.vectors import Vectors
+
 
 class Neighbours:
     """The share of each label among the k most similar other samples, with one vote spread over all classes.
@@ -13,17 +16,19 @@ class Neighbours:
     is exact: its time grows with the square of the number of samples.
     """
 
-    def __init__(self, embeddings: Tensor, labels: Tensor, n_classes: int, k_neighbours: int) -> None:
+    converged = True
+
+    def __init__(self, vectors: Vectors, labels: Tensor, n_classes: int, k_neighbours: int) -> None:
         """Keep the reference samples.
 
         Args:
-            embeddings: (n, d) float16 or float32 unit rows.
+            vectors: n unit rows of d dimensions.
             labels: (n,) int64 in [0, n_classes).
             n_classes: K.
             k_neighbours: Number of neighbours; at most n - 1 are used.
         """
-        self._embeddings, self._labels, self._n_classes = embeddings, labels, n_classes
-        self._k = max(1, min(k_neighbours, len(embeddings) - 1))
+        self._vectors, self._labels, self._n_classes = vectors, labels, n_classes
+        self._k = max(1, min(k_neighbours, len(vectors) - 1))
 
     @property
     def row_bytes(self) -> int:
@@ -39,15 +44,19 @@ class Neighbours:
         m = len(embeddings)
         best = embeddings.new_full((m, self._k), -torch.inf)
         nearest = rows.new_zeros(m, self._k)
-        for start in range(0, len(self._embeddings), self._block):
-            block = self._embeddings[start : start + self._block].float()
+        for part, block in self._vectors.chunks(self._block):
             similarity = embeddings @ block.T
-            itself = (rows >= start) & (rows < start + len(block))
-            similarity[itself.nonzero().squeeze(1), rows[itself] - start] = -torch.inf
+            itself = (rows >= part.start) & (rows < part.stop)
+            similarity[itself.nonzero().squeeze(1), rows[itself] - part.start] = -torch.inf
             candidates = torch.cat([best, similarity], 1)
             best, position = candidates.topk(self._k, 1)
-            numbers = torch.cat([nearest, torch.arange(start, start + len(block), device=rows.device).expand(m, -1)], 1)
+            numbers = torch.cat([nearest, torch.arange(part.start, part.stop, device=rows.device).expand(m, -1)], 1)
             nearest = numbers.gather(1, position)
         votes = embeddings.new_zeros(m, self._n_classes)
         votes.scatter_add_(1, self._labels[nearest], torch.ones_like(best))
         return ((votes + 1 / self._n_classes) / (self._k + 1)).log()
+
+
+def fit(problem: Problem) -> Neighbours:
+    """All samples have a vote, in every round."""
+    return Neighbours(problem.vectors, problem.labels, problem.n_classes, problem.config.neighbours)

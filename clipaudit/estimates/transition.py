@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clipaudit.estimates.base import Estimator, chunks
+from clipaudit.estimates.base import Estimator, rows_at_once
+from clipaudit.estimates.vectors import Vectors
 
 # Samples' worth of belief that every mistake is equally likely; it decides where a class has few samples of its own.
 PRIOR_SAMPLES = 10.0
@@ -34,6 +35,11 @@ class Transition:
         """Temporary memory for one row, in bytes."""
         return self.base.row_bytes + 8 * len(self.matrix)
 
+    @property
+    def converged(self) -> bool:
+        """Whether `base` reached its optimum."""
+        return self.base.converged
+
     def log_proba(self, embeddings: Tensor, rows: Tensor) -> Tensor:
         """(m, d) float32 unit rows to (m, K) float32 log P(k|x, y); see Estimator."""
         evidence = self.matrix.log().T[self.labels[rows]]
@@ -42,7 +48,7 @@ class Transition:
 
 def fit_transition(
     base: Estimator,
-    embeddings: Tensor,
+    vectors: Vectors,
     labels: Tensor,
     n_classes: int,
     *,
@@ -57,13 +63,13 @@ def fit_transition(
 
     Args:
         base: P(k|x), at best of models that have not seen the sample's own label.
-        embeddings: (n, d) float16 or float32 unit rows.
-        labels: (n,) int64 in [0, n_classes).
+        vectors: n unit rows of d dimensions.
+        labels: (n,) int64 in [0, n_classes), on the device that computes.
         n_classes: K, at least 2.
         tolerance: The fit ends when no entry of T moves by more in a step.
         max_iterations: Steps at most.
     """
-    log_p, classes = _candidates(base, embeddings, labels, n_classes)
+    log_p, classes = _candidates(base, vectors, labels, n_classes)
     matrix = log_p.new_full((n_classes, n_classes), 1 / n_classes)
     for _ in range(max_iterations):
         before, matrix = matrix, _maximise(_expected(log_p, classes, labels, matrix))
@@ -72,14 +78,13 @@ def fit_transition(
     return Transition(base, labels, matrix)
 
 
-def _candidates(base: Estimator, embeddings: Tensor, labels: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
+def _candidates(base: Estimator, vectors: Vectors, labels: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
     """(n, c) float32 log P(k|x) and (n, c) int32 k of the label and the most probable other classes."""
-    shape = len(embeddings), min(CANDIDATES, n_classes)
-    log_p = torch.empty(shape, device=embeddings.device)
-    classes = torch.empty(shape, dtype=torch.int32, device=embeddings.device)
-    for part in chunks(len(embeddings), base.row_bytes + 8 * n_classes):
-        rows = torch.arange(part.start, part.stop, device=embeddings.device)
-        of_all = base.log_proba(embeddings[part].float(), rows)
+    shape, device = (len(vectors), min(CANDIDATES, n_classes)), labels.device
+    log_p = torch.empty(shape, device=device)
+    classes = torch.empty(shape, dtype=torch.int32, device=device)
+    for part, chunk in vectors.chunks(rows_at_once(base.row_bytes + 8 * n_classes)):
+        of_all = base.log_proba(chunk, torch.arange(part.start, part.stop, device=device))
         best = of_all.scatter(1, labels[part, None], torch.inf).topk(shape[1], 1).indices
         log_p[part], classes[part] = of_all.gather(1, best), best.int()
     return log_p, classes
@@ -88,7 +93,9 @@ def _candidates(base: Estimator, embeddings: Tensor, labels: Tensor, n_classes: 
 def _expected(log_p: Tensor, classes: Tensor, labels: Tensor, matrix: Tensor) -> Tensor:
     """(K, K) float32: how many samples of true class k have label y, in expectation."""
     counts, log_matrix = torch.zeros_like(matrix).flatten(), matrix.log().flatten()
-    for part in chunks(len(labels), 32 * log_p.shape[1]):
+    size = rows_at_once(32 * log_p.shape[1])
+    for start in range(0, len(labels), size):
+        part = slice(start, start + size)
         entries = classes[part].long() * len(matrix) + labels[part, None]
         posterior = (log_p[part] + log_matrix[entries]).softmax(1)
         counts.index_add_(0, entries.flatten(), posterior.flatten())

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from clipaudit.estimates.problem import Problem
+
 
 class ZeroShot:
     """s_ik = mean_j exp(g(x_i) . h(P_kj) / T), normalised over the classes.
@@ -14,6 +16,8 @@ class ZeroShot:
     The paper sums over prompts, which favours classes with more of them; where all have the same number, sum and mean
     give the same probabilities. All is done in log space: a plain exp and log would give losses of -inf.
     """
+
+    converged = True
 
     def __init__(self, texts: Tensor, owners: Sequence[int], temperature: float) -> None:
         """Prepare the prompts.
@@ -43,3 +47,8 @@ class ZeroShot:
         similarity = embeddings @ self._texts.flatten(0, 1).T
         scores = similarity.view(len(embeddings), *self._log_weights.shape) + self._log_weights
         return scores.logsumexp(2).log_softmax(1)
+
+
+def fit(problem: Problem) -> ZeroShot:
+    """From the prompts alone: neither the samples nor their labels matter."""
+    return ZeroShot(problem.texts, problem.owners, float(problem.config.temperature))
