@@ -26,7 +26,8 @@ from torch.utils.data import DataLoader, Dataset
 from clipaudit.clip.devices import choose_device
 from clipaudit.training.augment import Augmentation
 from clipaudit.training.engine import Engine
-from clipaudit.training.methods import Batch, Subsets, method_of
+from clipaudit.training.methods import method_of
+from clipaudit.training.methods.base import Batch, Subsets
 from clipaudit.training.models import build, describe
 from clipaudit.training.pixels import DevicePixels, DiskPixels
 from clipaudit.training.recipes import recipe

@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from clipaudit.report import write_report as write_report
     from clipaudit.report.figure import write_figure as write_figure
     from clipaudit.samples import SourceOptions as SourceOptions
+    from clipaudit.training.config import TrainConfig as TrainConfig
     from clipaudit.training.recipes import RECIPES as RECIPES
-    from clipaudit.training.recipes import TrainConfig as TrainConfig
     from clipaudit.training.recipes import recipe as recipe
 
 __version__ = "0.1.0"
@@ -102,7 +102,7 @@ _HOMES = {
     "SourceOptions": "samples",
     "recipe": "training.recipes",
     "RECIPES": "training.recipes",
-    "TrainConfig": "training.recipes",
+    "TrainConfig": "training.config",
 }
 
 __all__ = list(_HOMES)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clipaudit.errors import UsageError
-from clipaudit.ranges import SEED, SHARE, Range
+from clipaudit.options.kinds import SEED, SHARE, Range
 from clipaudit.vocabulary import (
     ESTIMATES,
     INDUCED,

@@ -23,7 +23,7 @@ from clipaudit.calls.doubts import find_doubts
 from clipaudit.cli.app import app
 from clipaudit.demo.digits import CLASS_NAMES
 from clipaudit.errors import UsageError
-from clipaudit.ranges import Range
+from clipaudit.options.kinds import Range
 
 # What anyone may type, and what a program may pass.
 NUMBERS = ["0", "1", "2", "5", "-1", "0.5", "1e-4", "1e6", "1e300", "nan", "inf", "-inf", "1_0", "\u0663", "9" * 5000]

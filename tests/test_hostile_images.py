@@ -409,7 +409,7 @@ def test_hostile_images_among_others_cost_only_themselves(small_images: Path, tm
 
 @pytest.mark.parametrize("workers", [0, -1, 1_000_000, 10**30])
 def test_workers_have_a_range(workers: int, small_images: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="workers must lie between 1 and 256"):
+    with pytest.raises(UsageError, match="workers must be a whole number from 1 to 256"):
         clipaudit.embed(small_images, cache=tmp_path / "c", encoder=DIGITS, workers=workers)
     assert not (tmp_path / "c").exists()
 

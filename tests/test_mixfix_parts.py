@@ -14,7 +14,8 @@ from clipaudit.demo.digits import as_picture, load_split
 from clipaudit.training.augment import Augmentation
 from clipaudit.training.data import Samples
 from clipaudit.training.engine import Engine
-from clipaudit.training.methods import Batch, Look, Subsets, method_of
+from clipaudit.training.methods import method_of
+from clipaudit.training.methods.base import Batch, Look, Subsets
 from clipaudit.training.models import Architecture, build
 from clipaudit.training.pixels import load_pixels
 from clipaudit.training.preact import PreActResNet18

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from clipaudit.errors import UsageError
-from clipaudit.training.recipes import RECIPES, TrainConfig, recipe
+from clipaudit.training.config import TrainConfig
+from clipaudit.training.recipes import RECIPES, recipe
 from clipaudit.training.rule import ABSORBED, DROPPED, RELABELLED, SELECTED, fix
 
 N, K = 12, 4
@@ -112,7 +113,7 @@ def test_an_option_overrides_a_recipe_and_milestones_move_with_the_epochs() -> N
         ({"learning_rate": float("inf")}, "learning_rate must be a number from"),
         ({"val_share": 1.0}, "val_share must be a number from 0 to"),
         ({"image_size": 4}, "image_size must be a whole number from 8 to"),
-        ({"colour": "red"}, "no 'colour'"),
+        ({"colour": "red"}, "no option 'colour'"),
     ],
 )
 def test_meaningless_numbers_are_refused(changes, message) -> None:

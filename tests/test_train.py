@@ -24,8 +24,8 @@ from training_digits import TINY, Digits, content, make_index, train, write_digi
 import clipaudit
 from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
 from clipaudit.errors import ClipAuditError, RunError, SourceError, UsageError
+from clipaudit.training.config import TrainConfig
 from clipaudit.training.models import build, describe
-from clipaudit.training.recipes import TrainConfig
 
 
 @pytest.fixture(scope="module")

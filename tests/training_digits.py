@@ -13,7 +13,7 @@ from report_helpers import Row, index_of
 import clipaudit
 from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
 from clipaudit.index.clean_index import CleanIndex
-from clipaudit.training.recipes import TrainConfig
+from clipaudit.training.config import TrainConfig
 
 # A network and an epoch that a processor core is done with in a fraction of a second.
 TINY = clipaudit.recipe("cifar", width=4, image_size=16, epochs=4, batch_size=16, flip=False, crop_padding=1)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from clipaudit.cache.embeddings import EmbeddingsCache
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import check_images, check_output, read_bounded, write_atomically
-from clipaudit.ranges import SEED, SHARE
+from clipaudit.options.kinds import SEED, SHARE
 from clipaudit.samples import SourceOptions, open_source
 from clipaudit.samples.base import relative_id
 from clipaudit.spelling import Spellings

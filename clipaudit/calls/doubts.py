@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipaudit.index.clean_index import CleanIndex
-from clipaudit.ranges import COUNT
+from clipaudit.options.kinds import COUNT
 from clipaudit.report.columns import Columns, read_columns
 from clipaudit.report.wording import reasons
 

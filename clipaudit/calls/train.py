@@ -12,14 +12,15 @@ from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.errors import UsageError
 from clipaudit.files import check_folder
 from clipaudit.index.clean_index import CleanIndex, read_index
+from clipaudit.options.shared import PIXELS
 from clipaudit.samples import SourceOptions
 from clipaudit.threads import thread_count
 from clipaudit.training import data as data_of
+from clipaudit.training.config import TrainConfig
 from clipaudit.training.engine import Engine
 from clipaudit.training.methods import method_of
 from clipaudit.training.models import Architecture, build, describe
-from clipaudit.training.pixels import Pixels, check_place, load_pixels
-from clipaudit.training.recipes import TrainConfig
+from clipaudit.training.pixels import Pixels, load_pixels
 from clipaudit.training.run import Progress, Run, TrainProgress, TrainSummary, decode_material
 from clipaudit.training.run_folder import RunFolder
 from clipaudit.training.trainer import Trainer
@@ -71,7 +72,7 @@ def train(
     check_folder(out, new=False)
     threads = thread_count(workers)
     config, report = config or TrainConfig(), progress or (lambda _: None)
-    check_place(pixels)
+    PIXELS.take(pixels)
     report(TrainProgress("reading", epochs=config.epochs))
     index = index if isinstance(index, CleanIndex) else read_index(index)
     data = data_of.training_set(
@@ -110,7 +111,7 @@ def train(
         material = decode_material(data, test_samples, load)
         method = method_of(material.data.subsets(), config)
         networks = []
-        for number in range(method.networks):
+        for number in range(config.networks):
             with engine.repeatable(config.seed, 0, number):
                 networks.append(build(architecture, pretrained=config.pretrained))
         trainer = Trainer(method, networks, material.pixels, engine, config)

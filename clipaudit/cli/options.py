@@ -1,17 +1,44 @@
-"""Options that several commands share."""
+"""Options on the command line: parameters of typer from entries, and what was given as changes to a configuration."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from clipaudit.errors import UsageError
+from clipaudit.options import RESEARCHERS, Option
+from clipaudit.options.kinds import Switch
+from clipaudit.options.shared import DEVICE, TRAIN_PRECISION, WORKERS
 
-_DEVICE = "Where to compute: auto (CUDA if present, else MPS, else CPU), cpu, cuda, cuda:1, mps."
-Device = Annotated[str, typer.Option(help=_DEVICE, rich_help_panel="Model")]
-DeviceIfGiven = Annotated[str | None, typer.Option(help=_DEVICE, show_default="auto", rich_help_panel="Model")]
+Command = Callable[..., None]
+# The parameter of a command that receives what was given.
+CHANGES = "changes"
+
+
+def _escaped(text: str) -> str:
+    """Text whose brackets are no markup."""
+    return text.replace("[", r"\[")
+
+
+def declared(entry: Option, variants: Mapping[str, Mapping[str, Any]] | None = None) -> Any:
+    """An entry as typer takes it; `variants` are presets or recipes that may have other defaults."""
+    return typer.Option(
+        entry.spelling,
+        help=f"{_escaped(entry.sentence)} [dim]{_escaped(f'[default: {entry.defaults(variants or {})}]')}[/dim]",
+        show_default=False,
+        metavar=None if isinstance(entry.kind, Switch) else entry.kind.metavar,
+        rich_help_panel=entry.panel,
+    )
+
+
+Device = Annotated[str, declared(DEVICE)]
+DeviceIfGiven = Annotated[str | None, declared(DEVICE)]
+TrainPrecision = Annotated[str, declared(TRAIN_PRECISION)]
+Workers = Annotated[int | None, declared(WORKERS)]
 Names = Annotated[
     Path | None,
     typer.Option(
@@ -20,61 +47,50 @@ Names = Annotated[
         rich_help_panel="Source",
     ),
 ]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        help="Threads that decode and read images (1 to 256).", show_default="one a core", rich_help_panel="Work"
-    ),
-]
-TrainPrecision = Annotated[
-    str,
-    typer.Option(
-        help="Arithmetic: float32, bfloat16 (mixed), or auto: mixed on a GPU that has it.", rich_help_panel="Model"
-    ),
-]
-Width = Annotated[
-    int | None,
-    typer.Option(help="Channels of the PreAct ResNet-18's first stage.", show_default="64", rich_help_panel="Model"),
-]
-ImageSize = Annotated[
-    int | None,
-    typer.Option(help="Edge of the images in pixels.", show_default="the model's", rich_help_panel="Model"),
-]
 
 
-def parse_milestones(text: str | None) -> tuple[int, ...] | None:
-    """Epoch numbers from `200,250`; none of them from an empty text."""
-    if text is None:
-        return None
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    # Nine digits are more than any epoch has, and few enough for every reader of numbers.
-    if not all(word.isdecimal() and len(word) < 10 for word in words):
-        raise UsageError(f"--milestones {text!r:.40} is not a list of epochs, for example 200,250.")
-    return tuple(map(int, words))
+def taking(
+    entries: Iterable[Option], variants: Mapping[str, Mapping[str, Any]] | None = None
+) -> Callable[[Command], Command]:
+    """Give a command a parameter for each entry.
+
+    Those that were given reach the command as its argument `changes`, by name and as their kinds parse them.
+
+    Args:
+        entries: The options.
+        variants: Named presets or recipes, for the defaults that the help shows.
+    """
+    listed = list(entries)
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**arguments: Any) -> None:
+            given = [(entry, arguments.pop(entry.name)) for entry in listed]
+            changes = {
+                entry.name: entry.kind.parse(value) if isinstance(value, str) else value
+                for entry, value in given
+                if value is not None
+            }
+            command(**arguments, **{CHANGES: changes})
+
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        parameters = [_parameter(entry, variants) for entry in listed]
+        parameters += [item.replace(kind=item.KEYWORD_ONLY) for item in own if item.name != CHANGES]
+        parameters.sort(key=_place)
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
 
 
-def _number(text: str, panel: str = "Recipe") -> typer.models.OptionInfo:
-    """An option that overrides one number of a recipe."""
-    option: typer.models.OptionInfo = typer.Option(help=text, show_default="the recipe's", rich_help_panel=panel)
-    return option
+def _parameter(entry: Option, variants: Mapping[str, Mapping[str, Any]] | None) -> inspect.Parameter:
+    value: Any = bool | None if isinstance(entry.kind, Switch) else str | None
+    annotation = Annotated[value, declared(entry, variants)]
+    return inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-Epochs = Annotated[int | None, _number("Epochs; the milestones move along.")]
-Milestones = Annotated[str | None, _number("Epochs at which the learning rate falls to a tenth: 200,250.")]
-BatchSize = Annotated[int | None, _number("Samples a step.")]
-LearningRate = Annotated[float | None, _number("Of SGD, at the start.")]
-Momentum = Annotated[float | None, _number("Of SGD.")]
-WeightDecay = Annotated[float | None, _number("Of SGD.")]
-Beta = Annotated[float | None, _number("b of mixup's lambda ~ Beta(b, b).")]
-ThetaR = Annotated[float | None, _number("Absorb above this probability (eq. 7).")]
-ThetaRPrime = Annotated[float | None, _number("Relabel above this probability (eq. 7); 1 never does.")]
-Balanced = Annotated[bool | None, _number("Draw every class equally often.")]
-Policy = Annotated[str | None, _number("AutoAugment policy: cifar10, imagenet, svhn or none.")]
-CropPadding = Annotated[int | None, _number("Pixels that a random crop may shift an image.")]
-Flip = Annotated[bool | None, _number("Mirror half of the images.")]
-Seed = Annotated[int | None, _number("Of all randomness.")]
-WarmUp = Annotated[int | None, _number("Epochs on the labelled set alone.", "DivideMix")]
-Alpha = Annotated[float | None, _number("b of its mixup.", "DivideMix")]
-Sharpening = Annotated[float | None, _number("Temperature of the guessed labels.", "DivideMix")]
-LambdaU = Annotated[float | None, _number("Weight of the unlabelled loss.", "DivideMix")]
-RampUp = Annotated[int | None, _number("Epochs over which that weight grows.", "DivideMix")]
+def _place(parameter: inspect.Parameter) -> tuple[bool, bool]:
+    """Sorts parameters: the help shows panels in the order of their first ones, and arguments as they come."""
+    panel = parameter.annotation.__metadata__[0].rich_help_panel
+    return panel == RESEARCHERS, panel is not None

@@ -11,7 +11,7 @@ import numpy as np
 from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
 from clipaudit.errors import UsageError
 from clipaudit.files import new_folder
-from clipaudit.ranges import SEED
+from clipaudit.options.kinds import SEED
 
 MODEL = Path(__file__).parent / "model"
 

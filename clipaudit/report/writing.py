@@ -12,7 +12,7 @@ import numpy as np
 from clipaudit.errors import UsageError
 from clipaudit.files import write_atomically
 from clipaudit.index.clean_index import CleanIndex
-from clipaudit.ranges import COUNT
+from clipaudit.options.kinds import COUNT
 from clipaudit.report.choice import choose
 from clipaudit.report.columns import read_columns, read_truth
 from clipaudit.report.data import payload, samples

@@ -19,7 +19,7 @@ from torch import nn
 
 from clipaudit.errors import RunError
 from clipaudit.files import require_file, write_atomically
-from clipaudit.training.methods import Look
+from clipaudit.training.methods.base import Look
 from clipaudit.training.run_check import check_count, check_history, check_look, digest_of
 from clipaudit.training.run_folder import RunFolder
 

@@ -16,8 +16,8 @@ from clipaudit.index.truth import match_truth
 from clipaudit.samples import FaultySample, SourceOptions, open_source
 from clipaudit.samples.reader import ImageReader
 from clipaudit.spelling import Spellings
-from clipaudit.training.methods import Subsets
-from clipaudit.training.recipes import TrainConfig
+from clipaudit.training.config import TrainConfig
+from clipaudit.training.methods.base import Subsets
 
 Read = Callable[[str], bytes]
 # Without a test set this share of the clean subset judges the model.

@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clipaudit.errors import UsageError
-from clipaudit.training.methods import Look
+from clipaudit.options.shared import TRAIN_PRECISION
+from clipaudit.training.methods.base import Look
 from clipaudit.training.models import Architecture
 from clipaudit.training.pixels import Pixels
 
-TRAIN_PRECISIONS = ("auto", "bfloat16", "float32")
 # Values (3 h w an image) of the images that pass a network together when nothing is learned.
 VALUES_A_LOOK = 1 << 23
 
@@ -30,8 +29,7 @@ class Engine:
     """
 
     def __init__(self, device: torch.device, precision: str, architecture: Architecture) -> None:
-        if precision not in TRAIN_PRECISIONS:
-            raise UsageError(f"unknown precision {precision!r}. Choose one of: {', '.join(TRAIN_PRECISIONS)}.")
+        precision = TRAIN_PRECISION.take(precision)
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         self.device = device
         self.precision = ("bfloat16" if native else "float32") if precision == "auto" else precision

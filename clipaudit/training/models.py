@@ -15,8 +15,8 @@ from torch import nn
 from clipaudit.clip.trial import check_model_folder, check_processor
 from clipaudit.errors import ModelError, UsageError
 from clipaudit.images.decoding import Preprocessing
+from clipaudit.training.config import PREACT, TrainConfig
 from clipaudit.training.preact import PreActResNet18
-from clipaudit.training.recipes import PREACT, TrainConfig
 
 TIMM = "timm:"
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]

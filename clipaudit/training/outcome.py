@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from clipaudit.training.config import TrainConfig
 from clipaudit.training.data import TrainingSet
-from clipaudit.training.methods import Look
-from clipaudit.training.recipes import TrainConfig
+from clipaudit.training.methods.base import Look
 from clipaudit.training.rule import ABSORBED, ACTIONS, DROPPED, RELABELLED, Fixed, fix
 
 # Beside the actions of eq. 7: samples that take no part in training.

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipaudit.errors import ClipAuditError, ImageError, UsageError
+from clipaudit.errors import ClipAuditError, ImageError
 from clipaudit.files import temporary
 from clipaudit.images.decoding import Preprocessing, one_unreadable
 from clipaudit.training.data import Samples
 
-PLACES = ("auto", "device", "disk")
 # Memory of the host that decoded images may take; of a GPU, half of what is free.
 HOST_LIMIT = 4 << 30
 # Blocks read ahead of the model where images are streamed.
@@ -81,12 +80,6 @@ class DiskPixels:
             target[start : start + IMAGES_A_TASK] = self.images[rows[start : start + IMAGES_A_TASK]]
 
         return block, [readers.submit(read, start) for start in range(0, len(rows), IMAGES_A_TASK)]
-
-
-def check_place(place: str) -> None:
-    """UsageError for an unknown place of the pixels."""
-    if place not in PLACES:
-        raise UsageError(f"unknown place for the pixels: {place!r:.40}. Choose from: {', '.join(PLACES)}.")
 
 
 def load_pixels(

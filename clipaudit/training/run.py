@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from clipaudit.errors import RunError, SourceError
 from clipaudit.training.checkpoints import State, load_state, save_state, save_weights, weights_of
+from clipaudit.training.config import TrainConfig
 from clipaudit.training.data import Samples, TrainingSet
 from clipaudit.training.engine import Engine
-from clipaudit.training.methods import Look
+from clipaudit.training.methods.base import Look
 from clipaudit.training.outcome import counts, labels_table
 from clipaudit.training.pixels import Pixels
-from clipaudit.training.recipes import TrainConfig
 from clipaudit.training.run_folder import RunFolder
 from clipaudit.training.trainer import DivergenceError, Trainer
 

@@ -13,9 +13,9 @@ from hashlib import blake2b
 from typing import Any
 
 from clipaudit.errors import UsageError
-from clipaudit.ranges import COUNT, SHARE, Range
+from clipaudit.options.kinds import COUNT, SHARE, Range
+from clipaudit.training.config import IMAGE_SIZE, WIDTH, TrainConfig
 from clipaudit.training.models import Architecture
-from clipaudit.training.recipes import RANGES, TrainConfig
 
 _CLASSES = Range(1, 1_000_000, whole=True)
 
@@ -63,8 +63,8 @@ def _check_architecture(content: Any) -> None:
     names = Architecture.__dataclass_fields__.keys()
     _require(isinstance(content, dict) and content.keys() == names, "architecture is missing or incomplete")
     _require(isinstance(content["model"], str), "the architecture's model is no name")
-    for name in ("width", "image_size"):
-        _take(RANGES[name], f"the architecture's {name}", content[name])
+    for name, numbers in (("width", WIDTH), ("image_size", IMAGE_SIZE)):
+        _take(numbers, f"the architecture's {name}", content[name])
     _take(_CLASSES, "the architecture's classes", content["classes"])
     for name, numbers in (("mean", Range(-10.0, 10.0)), ("std", Range(1e-6, 10.0))):
         values = content[name]

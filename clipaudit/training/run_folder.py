@@ -14,9 +14,9 @@ from clipaudit import __version__
 from clipaudit.errors import RunError
 from clipaudit.files import irregular, read_bounded, remove_stale, write_atomically
 from clipaudit.text import printable
+from clipaudit.training.config import TrainConfig
 from clipaudit.training.curve import training_curve
 from clipaudit.training.models import Architecture
-from clipaudit.training.recipes import TrainConfig
 from clipaudit.training.run_check import check_facts, digest_of
 
 # 2: with checksums, so that nothing that was damaged or changed is taken for a result.
@@ -55,7 +55,9 @@ class RunFolder:
             content = json.loads(json.dumps(content))
             write_atomically(path / "run.json", _json({**content, "digest": digest_of(content)}))
         folder = cls.open(path)
-        if changed := _differences(folder.facts, json.loads(json.dumps(dict(facts)))):
+        # An earlier clipaudit also wrote down the options of all other methods.
+        held = {**folder.facts, "config": folder.config.to_dict()}
+        if changed := _differences(held, json.loads(json.dumps(dict(facts)))):
             raise RunError(
                 f"{path} holds a run of another configuration: {'; '.join(changed)}."
                 " Name another --out, or remove the folder."
@@ -110,7 +112,7 @@ class RunFolder:
     @property
     def n_networks(self) -> int:
         """Networks in each weights file."""
-        return 2 if self.config.co_training or self.config.method == "dividemix" else 1
+        return self.config.networks
 
     def write_history(self, history: History) -> None:
         """`metrics.jsonl` and the training curve."""
@@ -143,7 +145,7 @@ def model_card(facts: Mapping[str, Any], history: History, best_epoch: int, note
     chosen = (
         "by its accuracy on the held-out share" if last.get("val_accuracy") is not None else "because it is the last"
     )
-    method = f"{config['method']}{' with co-training' if config['co_training'] else ''}"
+    method = TrainConfig.from_dict(config).title
     names = ", ".join(map(printable, facts["class_names"][:20])) + (", ..." if len(facts["class_names"]) > 20 else "")
     size, settings = architecture["image_size"], json.dumps(config, indent=2)
     table = "\n".join(["| accuracy on | best weights | last weights |", "|---|---|---|", *measured])

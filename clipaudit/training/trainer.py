@@ -12,10 +12,10 @@ from torch import nn
 
 from clipaudit.errors import RunError
 from clipaudit.training.augment import Augmentation
+from clipaudit.training.config import TrainConfig
 from clipaudit.training.engine import Engine
-from clipaudit.training.methods import Batch, Epoch, Look, Method
+from clipaudit.training.methods.base import Batch, Epoch, Look, Method
 from clipaudit.training.pixels import Pixels
-from clipaudit.training.recipes import TrainConfig
 
 # Bytes of the uint8 images that are augmented together, for as many steps as they last.
 BLOCK_BYTES = 64 << 20
@@ -110,7 +110,7 @@ class Trainer:
                     targets[step],
                     mixings[step],
                     partners[step],
-                    self._ramp(number + step / steps),
+                    number + step / steps,
                 )
                 found.append(self.step(network, peer, self.optimizers[which], batch))
                 self.n_trained += width
@@ -126,11 +126,6 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return loss.detach()
-
-    def _ramp(self, epochs: float) -> float:
-        """Linear from 0 at the end of the warm-up to 1."""
-        since = epochs - self._config.warm_up
-        return min(1.0, max(0.0, since / self._config.ramp_up)) if self._config.ramp_up else 1.0
 
 
 def _finite(losses: torch.Tensor, epoch: int, first_step: int) -> list[float]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from clipaudit.training.recipes import TrainConfig
+from clipaudit.training.config import TrainConfig
 from clipaudit.training.sampling import draw
 
 
@@ -69,21 +69,19 @@ class Batch:
         targets: (width,) int64.
         mixing: () float32, lambda of mixup in [0.5, 1].
         partners: (width,) int64, a permutation: whom each image is mixed with.
-        ramp: How much of its full weight an unlabelled loss has, in [0, 1].
+        epochs: How long training has lasted, in epochs.
     """
 
     images: torch.Tensor
     targets: torch.Tensor
     mixing: torch.Tensor
     partners: torch.Tensor
-    ramp: float
+    epochs: float
 
 
 class Method(Protocol):
     """A way to train."""
 
-    networks: int
-    """1, or 2 that teach each other."""
     looks: bool
     """Looks at X_n after every epoch."""
     beta: float

@@ -1,4 +1,4 @@
-"""Plain cross-entropy, on the clean subset (`ce`: CLIPCleaner + CE, Table 3) or on everything (`ce-all`)."""
+"""Plain cross-entropy: on the clean subset (`ce`: CLIPCleaner + CE, Table 3), or on everything (`ce-all`)."""
 
 from __future__ import annotations
 
@@ -6,28 +6,39 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
+from clipaudit.training.config import TrainConfig
 from clipaudit.training.methods.base import Batch, Epoch, Look, Subsets, labelled_epoch, steps_of
-from clipaudit.training.recipes import TrainConfig
 
 
 class CrossEntropy:
     """Learns the given labels as they are."""
 
-    networks = 1
     looks = False
+    beta = 1.0
 
     def __init__(self, subsets: Subsets, config: TrainConfig) -> None:
-        self.beta = config.beta
         self._subsets, self._config = subsets, config
-        self._trained = subsets.clean | subsets.rest if config.method == "ce-all" else subsets.clean
+
+    def trained(self, subsets: Subsets) -> NDArray[np.bool_]:
+        """Which samples it learns."""
+        return subsets.clean
 
     def epoch(self, number: int, network: int, looks: Sequence[Look], generator: np.random.Generator) -> Epoch:
         """The same samples in every epoch."""
         steps = steps_of(self._subsets, self._config)
-        return labelled_epoch(self._subsets.labels, self._trained, steps, self._config, generator)
+        return labelled_epoch(self._subsets.labels, self.trained(self._subsets), steps, self._config, generator)
 
     def loss(self, network: torch.nn.Module, peer: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Cross-entropy, without mixup."""
         return functional.cross_entropy(network(batch.images).float(), batch.targets)
+
+
+class CrossEntropyOnAll(CrossEntropy):
+    """The baseline: as if all labels were right."""
+
+    def trained(self, subsets: Subsets) -> NDArray[np.bool_]:
+        """All that can be read."""
+        return subsets.clean | subsets.rest

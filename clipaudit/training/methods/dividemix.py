@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from clipaudit.training.methods import DivideMixConfig
 from clipaudit.training.methods.base import Batch, Epoch, Look, Subsets, labelled_epoch, steps_of
-from clipaudit.training.recipes import TrainConfig
 from clipaudit.training.sampling import draw
 
 VIEWS = 2
@@ -23,10 +23,9 @@ VIEWS = 2
 class DivideMix:
     """Semi-supervised: the rest teaches through the guesses of both networks, never through its given labels."""
 
-    networks = 2
     looks = False
 
-    def __init__(self, subsets: Subsets, config: TrainConfig) -> None:
+    def __init__(self, subsets: Subsets, config: DivideMixConfig) -> None:
         self.beta = config.alpha
         self._subsets, self._config = subsets, config
 
@@ -58,8 +57,13 @@ class DivideMix:
         unsupervised = functional.mse_loss(log_p[labelled:].exp(), targets[labelled:])
         mean_p = log_p.exp().mean(dim=0)
         penalty = -(mean_p * self._subsets.classes).log().mean()
-        loss: torch.Tensor = supervised + self._config.lambda_u * batch.ramp * unsupervised + penalty
+        loss: torch.Tensor = supervised + self._config.lambda_u * self._ramp(batch.epochs) * unsupervised + penalty
         return loss
+
+    def _ramp(self, epochs: float) -> float:
+        """How much of its full weight the unlabelled loss has: linear from 0 at the end of the warm-up to 1."""
+        since, ramp_up = epochs - self._config.warm_up, self._config.ramp_up
+        return min(1.0, max(0.0, since / ramp_up)) if ramp_up else 1.0
 
     def _guess(self, network: torch.nn.Module, peer: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         """(2b, K) targets of the unlabelled images: the mean of both networks over both views, sharpened by T."""

@@ -7,24 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from clipaudit.training.methods import MixFixConfig
 from clipaudit.training.methods.base import Batch, Epoch, Look, Subsets, labelled_epoch, mixup_loss, steps_of
-from clipaudit.training.recipes import TrainConfig
 from clipaudit.training.rule import fix
 
 
 class MixFix:
-    """One network that looks at X_n for itself."""
+    """One network that looks at X_n for itself, or with co-training (Table 5) two that look for each other.
 
-    networks = 1
+    With two, a network's own mistakes do not come back to it as labels.
+    """
+
     looks = True
 
-    def __init__(self, subsets: Subsets, config: TrainConfig) -> None:
+    def __init__(self, subsets: Subsets, config: MixFixConfig) -> None:
         self.beta = config.beta
         self._subsets, self._config = subsets, config
 
     def adviser(self, network: int) -> int:
         """The network whose look decides for `network`."""
-        return network
+        return 1 - network if self._config.co_training else network
 
     def epoch(self, number: int, network: int, looks: Sequence[Look], generator: np.random.Generator) -> Epoch:
         """The clean subset at first, then also what the last look brought in."""

@@ -1,0 +1,163 @@
+"""Every number of a training run that all methods share; what one method alone has stands beside its row."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from clipaudit.errors import UsageError
+from clipaudit.options import Option, Options, option
+from clipaudit.options.kinds import SEED, SHARE, Choice, Numbers, Range, Switch, Text
+
+PREACT = "preact-resnet18"
+EPOCHS = Range(0, 100_000, whole=True)
+WIDTH = Range(1, 512, whole=True, unit="channels")
+IMAGE_SIZE = Range(8, 4096, whole=True, unit="pixels")
+_POLICIES = {"cifar10": "", "imagenet": "", "svhn": "", "none": ""}
+_MODEL, _TRAINING = "Model", "Training"
+
+
+def _methods() -> Mapping[str, Any]:
+    # Imported late: what a method has of its own is a subclass of what all have.
+    from clipaudit.training.methods import METHODS
+
+    return METHODS
+
+
+def _meanings() -> Mapping[str, str]:
+    return {name: row.title for name, row in _methods().items()}
+
+
+class _ByMethod(type):
+    """`TrainConfig(method="dividemix")` has DivideMix's options, and so has a copy with that method."""
+
+    def __call__(cls, method: str = "mixfix", **values: Any) -> Any:
+        kind, others = config_class(method), foreign(method)
+        # A copy brings all fields along: those that say nothing are no mistake.
+        _refuse([name for name in values if name in others and values[name] != others[name].default], method)
+        own = {name: value for name, value in values.items() if name not in others}
+        return type.__call__(kind, method=method, **own)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Options, metaclass=_ByMethod):
+    """How to train. The defaults are the paper's for CIFAR, with Table 4's thresholds.
+
+    `method` decides which further options there are: `MixFixConfig` and `DivideMixConfig` in
+    `clipaudit.training.methods`. Options of another method are refused.
+    """
+
+    method: str = option("mixfix", Choice(_meanings), "Training method", panel=_TRAINING)
+    model: str = option(
+        PREACT,
+        Text("the name of a model"),
+        f"Classifier: {PREACT}, folder or hub id of an image classifier of transformers, or timm:NAME",
+        panel=_MODEL,
+    )
+    pretrained: bool = option(True, Switch(), "Start from the model's own weights where it has some", panel=_MODEL)
+    image_size: int | None = option(None, IMAGE_SIZE, "Edge length of the images", panel=_MODEL, unset="the model's")
+    epochs: int = option(
+        300,
+        Range(1, 100_000, whole=True),
+        "Number of epochs, of N / batch size steps each, N being all samples; the milestones move in proportion",
+        panel=_TRAINING,
+    )
+    batch_size: int = option(128, Range(1, 65_536, whole=True), "Samples in a step", panel=_TRAINING)
+    learning_rate: float = option(0.02, Range(1e-9, 1000.0), "Learning rate of SGD at the start", panel=_TRAINING)
+    flip: bool = option(True, Switch(), "Mirror half of the images; not for digits or letters", panel=_TRAINING)
+    val_share: float | None = option(
+        None,
+        Range(0.0, 0.99),
+        "Share of the clean subset to hold out; it chooses the best weights",
+        panel=_TRAINING,
+        flag="--val",
+        unset="0.1 without --test, else 0",
+    )
+    seed: int = option(0, SEED, "Random seed", panel=_TRAINING)
+    width: int = option(64, WIDTH, f"Width of the first stage of {PREACT}")
+    # Beyond a hundred, the learning rate is zero.
+    milestones: tuple[int, ...] = option(
+        (200, 250),
+        Numbers(EPOCHS, most=100, example=(200, 250)),
+        "Epochs after which the learning rate falls to a tenth",
+    )
+    momentum: float = option(0.9, SHARE, "Momentum of SGD")
+    weight_decay: float = option(5e-4, Range(0.0, 10.0), "Weight decay of SGD, on all parameters")
+    theta_r: float = option(0.7, SHARE, "Probability above which eq. 7 absorbs a sample with its own label")
+    theta_r_prime: float = option(
+        0.8, SHARE, "Probability above which eq. 7 relabels a sample, at least theta_r; 1 never relabels"
+    )
+    relabel_selected: bool = option(
+        False, Switch(), "Let eq. 7 relabel the clean subset, too, as the published code does"
+    )
+    balanced: bool = option(True, Switch(), "Draw every class equally often, by the current labels")
+    policy: str = option("cifar10", Choice(_POLICIES), "AutoAugment policy")
+    crop_padding: int | None = option(
+        None,
+        Range(0, 4096, whole=True, unit="pixels"),
+        "Largest shift of an image by a random crop",
+        unset="an eighth of the edge",
+    )
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a value that has no meaning, naming its field and range."""
+        super().__post_init__()
+        if self.theta_r > self.theta_r_prime:
+            raise UsageError(
+                f"theta_r ({self.theta_r}) must not exceed theta_r' ({self.theta_r_prime}):"
+                " changing a label needs no less certainty than believing it."
+            )
+
+    @property
+    def networks(self) -> int:
+        """1, or 2 that teach each other."""
+        return 1
+
+    @property
+    def title(self) -> str:
+        """The method in words."""
+        return self.method
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> TrainConfig:
+        """The inverse of `to_dict`; options of other methods are left out. UsageError where a value has no meaning."""
+        names = config_class(content.get("method", TrainConfig.method)).entries()
+        return TrainConfig(**{name: value for name, value in content.items() if name in names})
+
+    def refuse_idle(self, given: Collection[str]) -> None:
+        """UsageError where one of these fields belongs to another method, or to none."""
+        _refuse([name for name in given if name in foreign(self.method)], self.method)
+        super().refuse_idle(given)
+
+    def learning_rate_in(self, epoch: int) -> float:
+        """The learning rate in an epoch, counted from 0."""
+        return float(self.learning_rate * 0.1 ** sum(milestone <= epoch for milestone in self.milestones))
+
+
+def config_class(method: Any) -> type[TrainConfig]:
+    """The class with a method's options; UsageError for a method that there is none of."""
+    kind: type[TrainConfig] = _methods()[TrainConfig.entries()["method"].take(method)].config
+    return kind
+
+
+def foreign(method: str) -> dict[str, Option]:
+    """The options that other methods have and this one has not."""
+    own = config_class(method).entries()
+    return {name: entry for name, entry in train_options().items() if name not in own}
+
+
+def train_options() -> dict[str, Option]:
+    """The options of all methods; those that not all have say so."""
+    shared, every = TrainConfig.entries(), [row.config.entries() for row in _methods().values()]
+    own = {name: entry for entries in every for name, entry in entries.items() if name not in shared}
+    return shared | {name: replace(entry, scope=" and ".join(_owners(name))) for name, entry in own.items()}
+
+
+def _owners(name: str) -> list[str]:
+    return [method for method, row in _methods().items() if name in row.config.entries()]
+
+
+def _refuse(misplaced: Collection[str], method: str) -> None:
+    for name in misplaced:
+        raise UsageError(f"{name} belongs to {' and '.join(_owners(name))}, not to {method}. Leave out one of them.")
