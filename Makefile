@@ -22,6 +22,7 @@ lint:
 
 docs:
 	$(PYTHON) docs/commands.py
+	$(PYTHON) docs/options.py
 
 bench:
 	$(PYTHON) -m benchmarks.select_speed

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from clipaudit.clip.pipeline import EmbedProgress as EmbedProgress
     from clipaudit.config import PRESETS as PRESETS
     from clipaudit.config import AuditConfig as AuditConfig
+    from clipaudit.config import preset as preset
     from clipaudit.errors import ClipAuditError as ClipAuditError
     from clipaudit.index.clean_index import CleanIndex as CleanIndex
     from clipaudit.index.clean_index import read_index as read_index
@@ -62,6 +63,7 @@ __version__ = "0.1.0"
 # Each public name and the module that it lives in; the imports above say the same to tools that read types.
 _HOMES = {
     "AuditConfig": "config",
+    "preset": "config",
     "PRESETS": "config",
     "Metrics": "auditing.metrics",
     "EmbeddingsCache": "cache.embeddings",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-import numpy as np
-
 from clipaudit.errors import UsageError
-from clipaudit.options.kinds import SEED, SHARE, Range
+from clipaudit.options import Option, Options, option
+from clipaudit.options.kinds import SEED, SHARE, Choice, Kind, Names, Range, Switch
+from clipaudit.text import excerpt
 from clipaudit.vocabulary import (
     ESTIMATES,
     INDUCED,
@@ -21,80 +22,105 @@ from clipaudit.vocabulary import (
     verdicts_named,
 )
 
-RANKINGS = ("margins", "probability")
-# Beyond these ends a number is a slip of the keyboard, or asks for work that gains nothing: with 20 folds, each model
-# sees 95 % of the samples already.
-RANGES: Mapping[str, Range] = {
-    "temperature": Range(1e-4, 1e4, apart=("model",)),
-    "c": Range(1e-6, 1e4),
-    "folds": Range(2, 20, whole=True, apart=(0,)),
-    "rounds": Range(1, 100, whole=True),
-    "neighbours": Range(1, 1_000_000, whole=True),
-    "seed": SEED,
-    "theta_consistency": SHARE,
-    "theta_loss": SHARE,
-    "threshold": SHARE,
-}
+_K_OF_M = re.compile(r"([0-9]{1,3})-of-([0-9]{1,3})")
+_COMBINATIONS = {"intersection": "all", "union": "one", "majority": "more than half"}
+_RANKINGS = {"margins": "of the selectors that vote", "probability": "of the label, by the induced estimate"}
+# A title that says no more than the name is left out.
+_ESTIMATES = {name: title if (title := ESTIMATES[name].title) != name else "" for name in INDUCED}
 
 
+class _Combination(Kind):
+    """How many of the selectors must agree, by a word or a number of all."""
+
+    invalid = ("most", "2-of", "", 3, True, [])
+    words = f": {', '.join(f'{word} ({votes})' for word, votes in _COMBINATIONS.items())} or K-of-M, such as 2-of-4"
+
+    def take(self, name: str, value: Any) -> str:
+        """The word."""
+        if not isinstance(value, str) or not (value in _COMBINATIONS or _K_OF_M.fullmatch(value)):
+            raise UsageError(f"unknown combination {excerpt(value)}. Choose from: {', '.join(_COMBINATIONS)}, K-of-M.")
+        return value
+
+
+# Beyond the ends of its range a number is a slip of the keyboard, or asks for work that gains nothing: with 20 folds,
+# each model sees 95 % of the samples already.
 @dataclass(frozen=True)
-class AuditConfig:
+class AuditConfig(Options):
     """How an audit decides. Everything that scores depend on, and everything that only flags depend on.
 
-    Attributes:
-        temperature: T of eq. 4; "model" takes the model's own (1 / logit scale, 0.01 for CLIP). Published code: 0.07.
-        induced: The estimate beside zero-shot: "logistic" (eq. 8), "neighbours" (the paper's other choice), or "joint"
-            (beyond the paper): the normalised product of zero-shot and logistic regression. Or several, separated by
-            commas.
-        c: Inverse strength of the logistic regression's L2 penalty.
-        balanced: Weigh class k by N / (K n_k) in the logistic regression.
-        folds: 0 judges each sample by a model fitted on all, as the paper does; F >= 2 by one that has not seen it.
-        transition: Treat the given label as evidence (beyond the paper): multiply the induced P(k|x) by the noise
-            transition matrix P(label | true class k), which is estimated by EM.
-        rounds: From the second on, the logistic regression is fitted again on the samples whose label was the most
-            probable class in the round before; the paper has one.
-        neighbours: Number of nearest neighbours, for "neighbours".
-        seed: Of the assignment to folds, which follows the samples' ids and not their order.
-        theta_consistency: Threshold of eq. 5, in [0, 1].
-        theta_loss: Threshold on the posterior of the low-loss component (eq. 6), in [0, 1].
-        raw_posterior: Use the mixture's posterior as it is, not made monotone in the loss (as the published code does).
-        selectors: Those that vote: zero_shot_consistency and so on, with "induced" for whichever estimates `induced`
-            names, or with the name of one of these.
-        combine: "intersection", "union", "majority" or "K-of-M".
-        ranking: What orders `clean_score` among clean and among noisy samples: "margins" of the selectors that vote, or
-            "probability" (beyond the paper), the induced P(y|x).
-        threshold: Least `clean_score` of a clean sample, in [0, 1] (beyond the paper). The selectors' own border is
-            1/2; the score that is written is moved so that 1/2 parts clean from noisy again.
+    `clipaudit.preset(name)` gives the published ones; docs/options.md lists all fields, with ranges and defaults.
     """
 
-    temperature: float | str = 0.07
-    induced: str = "logistic"
-    c: float = 1.0
-    balanced: bool = True
-    folds: int = 0
-    transition: bool = False
-    rounds: int = 1
-    neighbours: int = 50
-    seed: int = 0
-    theta_consistency: float = 1.0
-    theta_loss: float = 0.5
-    raw_posterior: bool = False
-    selectors: tuple[str, ...] = ROLES
-    combine: str = "intersection"
-    ranking: str = "margins"
-    threshold: float = 0.5
+    threshold: float = option(
+        0.5,
+        SHARE,
+        "Minimum clean_score of a clean sample",
+        panel="Options",
+        note="with --from also reviewed: the value that best separates correct from incorrect labels in the review",
+    )
+    temperature: float | str = option(
+        0.07,
+        Range(1e-4, 1e4, apart=("model",)),
+        "Temperature T of the zero-shot softmax",
+        note="model is the model's own, 1 / logit scale",
+    )
+    induced: str = option(
+        "logistic", Names("induced estimate", _ESTIMATES, joined=True), "Estimate of P(y|x) beside zero-shot"
+    )
+    c: float = option(1.0, Range(1e-6, 1e4), "Inverse strength of the logistic regression's L2 penalty", flag="--c")
+    balanced: bool = option(
+        True, Switch(), "Weigh each class by the inverse of its size in the logistic regression: N / (K n_k)"
+    )
+    folds: int = option(
+        0,
+        Range(2, 20, whole=True, apart=(0,)),
+        "Number of folds, so that each sample is judged by a model that was not fitted on it",
+        note="0 fits one model on all samples",
+    )
+    rounds: int = option(
+        1,
+        Range(1, 100, whole=True),
+        "Number of fits",
+        note="each later fit uses only samples whose label the previous one predicted",
+    )
+    transition: bool = option(
+        False,
+        Switch(),
+        "Treat the given label as evidence: weigh the induced estimate by the noise transition matrix, found by EM",
+    )
+    neighbours: int = option(50, Range(1, 1_000_000, whole=True), "Number of nearest neighbours")
+    seed: int = option(0, SEED, "Random seed of the assignment to folds, which follows the samples' ids")
+    theta_consistency: float = option(
+        1.0, SHARE, "Minimum ratio of the label's probability to the highest class probability"
+    )
+    theta_loss: float = option(0.5, SHARE, "Minimum posterior of the low-loss component for a clean label")
+    raw_posterior: bool = option(
+        False,
+        Switch(),
+        "Use the mixture's posterior as it is, as the published code does, or make it monotone in the loss",
+        flag="--raw-posterior/--monotone-posterior",
+    )
+    selectors: tuple[str, ...] = option(
+        ROLES, Names("selector", dict.fromkeys(ROLES, ""), closed=False), "Selectors that vote"
+    )
+    combine: str = option("intersection", _Combination(), "How many of the selectors must call a sample clean")
+    ranking: str = option("margins", Choice(_RANKINGS), "What orders clean_score among clean and among noisy samples")
+
+    @classmethod
+    @cache
+    def entries(cls) -> dict[str, Option]:
+        """The options by name, in their order; those of some estimates only say so."""
+        scopes = {name: " and ".join(_estimates_with(name)) for name in super().entries()}
+        return {name: replace(entry, scope=scopes[name]) for name, entry in super().entries().items()}
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value that has no meaning."""
-        for name, numbers in RANGES.items():
-            object.__setattr__(self, name, numbers.take(name, getattr(self, name)))
-        for name in ("balanced", "transition", "raw_posterior"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise UsageError(f"{name} must be True or False, not {getattr(self, name)!r}.")
-            object.__setattr__(self, name, bool(getattr(self, name)))
-        _one_of(RANKINGS, "ranking", self.ranking)
-        object.__setattr__(self, "induced", ",".join(_checked_induced(self.induced)))
-        object.__setattr__(self, "selectors", _checked_selectors(self.selectors, self.estimates))
+        super().__post_init__()
+        for name in self.selectors:
+            if not verdicts_named(name, self.estimates):
+                raise UsageError(f"unknown selector {excerpt(name)}. Choose from: {', '.join(ROLES)}.")
+        if len(set(self.voting)) < len(self.voting):
+            raise UsageError(f"name each selector once: {', '.join(self.selectors)} says one of them twice.")
         votes_needed(self.combine, len(self.voting))
         self._refuse_idle([name for name in self.idle if getattr(self, name) != getattr(AuditConfig, name)])
 
@@ -113,50 +139,62 @@ class AuditConfig:
         """Fields that have no effect beside these `induced` estimates."""
         return _idle(self.induced)
 
-    def _refuse_idle(self, names: Collection[str]) -> None:
-        """UsageError where one of these fields has no effect."""
-        if without := [name for name in self.idle if name in names]:
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> AuditConfig:
+        """The inverse of `to_dict`; what has no effect is left out."""
+        idle = _idle(content.get("induced", cls.induced))
+        return super().from_dict({name: value for name, value in content.items() if name not in idle})
+
+    def refuse_idle(self, given: Collection[str]) -> None:
+        """UsageError where one of these fields has no effect on this configuration."""
+        super().refuse_idle(given)
+        self._refuse_idle([name for name in self.idle if name in given])
+
+    def _refuse_idle(self, without: Collection[str]) -> None:
+        if without:
             raise UsageError(
                 f"{', '.join(without)} would have no effect: the induced estimate {self.induced!r} does not look at"
                 f" {'it' if len(without) == 1 else 'them'}. Leave the one or the other out."
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, for a file's metadata."""
-        return asdict(self)
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> AuditConfig:
-        """The inverse of `to_dict`."""
-        idle = _idle(content.get("induced"))
-        known = {field.name for field in fields(cls)}.difference(idle)
-        return cls(**{name: value for name, value in content.items() if name in known})
-
-    def with_changes(self, **changes: Any) -> AuditConfig:
-        """The same configuration, but for the given fields that are not None.
-
-        What it said about an estimate that the changes put aside is forgotten.
-
-        Raises:
-            UsageError: a value that has no meaning, or a change that has no effect.
-        """
-        given = {name: value for name, value in changes.items() if value is not None}
-        changed = AuditConfig.from_dict({**self.to_dict(), **given})
-        changed._refuse_idle(given.keys())
-        return changed
+def _estimates_with(name: str) -> list[str]:
+    return [term.name for term in ESTIMATES.values() if name in term.options]
 
 
 def _idle(induced: Any) -> tuple[str, ...]:
-    chosen = {option for name in _split(induced) if name in ESTIMATES for option in ESTIMATES[name].options}
-    every = dict.fromkeys(option for term in ESTIMATES.values() for option in term.options)
-    return tuple(option for option in every if option not in chosen)
+    chosen = AuditConfig.entries()["induced"].take(induced).split(",")
+    scopes = {name: _estimates_with(name) for name in AuditConfig.entries()}
+    return tuple(name for name, estimates in scopes.items() if estimates and not set(estimates) & set(chosen))
+
+
+def votes_needed(combine: str, n_selectors: int) -> int:
+    """How many of the selectors must call a sample clean.
+
+    Args:
+        combine: "intersection" (the paper's, all), "union" (one), "majority" (more than half) or "K-of-M".
+        n_selectors: Number M of selectors in use.
+
+    Raises:
+        UsageError: another word, or a K or M that does not fit.
+    """
+    named = {"intersection": n_selectors, "union": 1, "majority": n_selectors // 2 + 1}
+    match = _K_OF_M.fullmatch(_Combination().take("combine", combine))
+    if match is None:
+        return named[combine]
+    votes, of = int(match[1]), int(match[2])
+    if of != n_selectors or not 1 <= votes <= of:
+        raise UsageError(
+            f"{combine!r} does not fit: {n_selectors} selector(s) are in use, so K-of-{n_selectors} with K from 1."
+        )
+    return votes
 
 
 # Fields that decide about flags only: they can be changed later without computing scores again.
 DECISION_FIELDS = ("theta_consistency", "theta_loss", "raw_posterior", "selectors", "combine", "ranking", "threshold")
 
 # Changes to a configuration: "paper" is section 3's default; "recommended" goes beyond it and was chosen and confirmed
-# on human noise (docs/benchmarks.md); the others are the published commands'.
+# on human noise (docs/benchmarks.md); "cifar" is the published command's.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {"theta_consistency": 1.0, "theta_loss": 0.5},
     "recommended": {
@@ -173,71 +211,34 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "threshold": 0.85,
     },
     "cifar": {"theta_consistency": 0.8},
-    "animal10n": {"theta_consistency": 0.8},
-    "red-mini-imagenet": {"theta_consistency": 0.8},
-    "webvision": {"theta_consistency": 1.0},
 }
+# The published commands of other data sets have the same numbers.
+ALIASES = {"animal10n": "cifar", "red-mini-imagenet": "cifar", "webvision": "paper"}
+PRESET = Option(
+    None,
+    Choice(
+        {"recommended": "beyond the paper: measured to find more"}
+        | dict.fromkeys((name for name in PRESETS if name != "recommended"), "as published")
+        | {name: f"as {same}" for name, same in ALIASES.items()}
+    ),
+    "Values for several options, each of which overrides it",
+    "Options",
+    unset="the paper's",
+    name="preset",
+)
 
 
-def preset(name: str) -> Mapping[str, Any]:
-    """The changes of a named preset, for `with_changes`; UsageError for a name that is not in PRESETS."""
-    if name not in PRESETS:
-        raise UsageError(f"unknown preset {name!r}. Choose from: {', '.join(PRESETS)}.")
-    return PRESETS[name]
-
-
-def votes_needed(combine: str, n_selectors: int) -> int:
-    """How many of the selectors must call a sample clean.
+def preset(name: str | None = None, base: AuditConfig | None = None, **changes: Any) -> AuditConfig:
+    """The configuration of a preset, with changes (None changes nothing).
 
     Args:
-        combine: "intersection" (the paper's, all), "union" (one), "majority" (more than half) or "K-of-M".
-        n_selectors: Number M of selectors in use.
+        name: One of PRESETS or ALIASES; None leaves the base as it is.
+        base: What the preset changes, the defaults where there is none; it says on what scores an index rests, say.
+        changes: Fields of AuditConfig, which override the preset.
 
     Raises:
-        UsageError: another word, or a K or M that does not fit.
+        UsageError: no such preset, a value that has no meaning, or a change that has no effect.
     """
-    named = {"intersection": n_selectors, "union": 1, "majority": n_selectors // 2 + 1}
-    if isinstance(combine, str) and combine in named:
-        return named[combine]
-    match = re.fullmatch(r"(\d{1,3})-of-(\d{1,3})", combine) if isinstance(combine, str) else None
-    if match is None:
-        raise UsageError(f"unknown combination {combine!r}. Use intersection, union, majority or K-of-{n_selectors}.")
-    votes, of = int(match[1]), int(match[2])
-    if of != n_selectors or not 1 <= votes <= of:
-        raise UsageError(
-            f"{combine!r} does not fit: {n_selectors} selector(s) are in use, so K-of-{n_selectors} with K from 1."
-        )
-    return votes
-
-
-def _one_of(words: Sequence[str], name: str, value: Any) -> None:
-    if not isinstance(value, str) or value not in words:
-        raise UsageError(f"unknown {name} {value!r}. Choose one of: {', '.join(words)}.")
-
-
-def _split(names: Any) -> list[Any]:
-    """Names separated by commas, or a sequence of them."""
-    if isinstance(names, str):
-        return [name.strip() for name in names.split(",")]
-    return list(names) if isinstance(names, Sequence) else [names]
-
-
-def _checked_induced(names: Any) -> list[str]:
-    listed = _split(names)
-    for name in listed:
-        _one_of(INDUCED, "induced", name)
-    if not listed or len(set(listed)) < len(listed):
-        raise UsageError(f"name each induced estimate once, and at least one of: {', '.join(INDUCED)}.")
-    return listed
-
-
-def _checked_selectors(names: Any, estimates: Sequence[EstimateTerm]) -> tuple[str, ...]:
-    listed = _split(names)
-    voting: list[Verdict] = []
-    for name in listed:
-        if not isinstance(name, str) or not (meant := verdicts_named(name, estimates)):
-            raise UsageError(f"unknown selector {name!r}. Choose one of: {', '.join(ROLES)}.")
-        voting += meant
-    if not listed or len(set(voting)) < len(voting):
-        raise UsageError(f"name each selector once, and at least one of: {', '.join(ROLES)}.")
-    return tuple(listed)
+    taken = PRESET.take(name)
+    numbers: Mapping[str, Any] = {} if taken is None else PRESETS[ALIASES.get(taken, taken)]
+    return (base or AuditConfig()).with_changes(**numbers).with_changes(**changes)

@@ -77,7 +77,7 @@ def test_output_in_a_pipe_is_plain(small_images: Path, run_cli: Cli) -> None:
         (("embed", "images", "--model", MODEL, "--batch-size", "0"), 2, "the batch size must"),
         (("select",), 1, "no embeddings cache"),
         (("select", "--preset", "mnist"), 2, "unknown preset"),
-        (("select", "--temperature", "warm"), 2, "number or 'model'"),
+        (("select", "--temperature", "warm"), 2, "'model' or a number"),
         (("select", "--from", "none.parquet"), 1, "does not exist"),
         (("select", "--from", "none.parquet", "--labels", "x"), 2, "--labels would have no effect"),
         (("evaluate", "none.parquet", "--truth", "x"), 1, "does not exist"),

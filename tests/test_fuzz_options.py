@@ -6,7 +6,6 @@ CLIPAUDIT_FUZZ=2000 tries 2,000 cases in each campaign.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,8 @@ GOOD: dict[str, list[Any]] = {
     **{"rounds": [1, 3], "neighbours": [1, 89], "seed": [0, 2**63 - 1], "combine": ["union", "majority", "3-of-4"]},
     **{"theta_consistency": [0, 0.5], "theta_loss": [0, 0.5], "threshold": [0, 0.7], "ranking": ["probability"]},
 }
-OPTIONS = [f"--{field.name.replace('_', '-')}" for field in fields(AuditConfig)]
+ENTRIES = AuditConfig.entries()
+OPTIONS = [spelling for entry in ENTRIES.values() for spelling in entry.spelling.split("/")]
 OTHERS = ["--preset", "--prompts", "--labels", "--names", "--from", "--device", "--model", "--export"]
 
 
@@ -56,10 +56,13 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CleanIndex]
 
 def random_fields(n: int) -> Iterator[dict[str, Any]]:
     rng = np.random.default_rng(0)
-    names = [field.name for field in fields(AuditConfig)]
+    names = list(ENTRIES)
     for _ in range(n):
         chosen = rng.choice(names, rng.integers(1, 4), replace=False)
-        pools = [GOOD.get(name, [True]) if rng.random() < 0.7 else OBJECTS for name in chosen]
+        pools = [
+            GOOD.get(name, [True]) if rng.random() < 0.7 else [*OBJECTS, *ENTRIES[name].invalid_values()]
+            for name in chosen
+        ]
         yield {str(name): pool[rng.integers(len(pool))] for name, pool in zip(chosen, pools, strict=True)}
 
 

@@ -21,8 +21,6 @@ import clipaudit
 from clipaudit.errors import ClipAuditError, RunError, SourceError, UsageError
 from clipaudit.files import temporary
 from clipaudit.training.checkpoints import load_state
-from clipaudit.training.config import TrainConfig, train_options
-from clipaudit.training.methods import METHODS
 from clipaudit.training.pixels import load_pixels
 
 SHORT = replace(TINY, epochs=3, milestones=(2,))
@@ -328,14 +326,6 @@ def _cpu():
     import torch
 
     return torch.device("cpu")
-
-
-@pytest.mark.parametrize("name", train_options())
-def test_a_value_without_a_meaning_is_refused_by_name(name: str) -> None:
-    method = next(method for method, row in METHODS.items() if name in row.config.entries())
-    for value in train_options()[name].invalid_values():
-        with pytest.raises(UsageError, match=name):
-            TrainConfig(**{"method": method, name: value})
 
 
 def test_options_without_a_meaning_are_refused_before_anything_is_made(digits: Digits, tmp_path: Path) -> None:

@@ -64,14 +64,14 @@ def taking(
 
     def decorate(command: Command) -> Command:
         @wraps(command)
-        def run(**arguments: Any) -> None:
-            given = [(entry, arguments.pop(entry.name)) for entry in listed]
+        def run(*words: Any, **arguments: Any) -> None:
+            given = [(entry, arguments.pop(entry.name, None)) for entry in listed]
             changes = {
                 entry.name: entry.kind.parse(value) if isinstance(value, str) else value
                 for entry, value in given
                 if value is not None
             }
-            command(**arguments, **{CHANGES: changes})
+            command(*words, **arguments, **{CHANGES: changes})
 
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [_parameter(entry, variants) for entry in listed]
@@ -92,5 +92,6 @@ def _parameter(entry: Option, variants: Mapping[str, Mapping[str, Any]] | None) 
 
 def _place(parameter: inspect.Parameter) -> tuple[bool, bool]:
     """Sorts parameters: the help shows panels in the order of their first ones, and arguments as they come."""
-    panel = parameter.annotation.__metadata__[0].rich_help_panel
+    said = getattr(parameter.annotation, "__metadata__", ())
+    panel = said[0].rich_help_panel if said else None
     return panel == RESEARCHERS, panel is not None

@@ -10,7 +10,7 @@ import typer
 from clipaudit.cli import options
 from clipaudit.options.shared import PIXELS
 from clipaudit.training.config import train_options
-from clipaudit.training.recipes import RECIPES
+from clipaudit.training.recipes import RECIPE, RECIPES
 from clipaudit.training.recipes import recipe as recipe_of
 
 
@@ -31,7 +31,7 @@ def train(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help=f"Published numbers: {', '.join(RECIPES)}. Options override.", show_default="the paper's"),
+        options.declared(RECIPE),
     ] = None,
     device: options.Device = "auto",
     precision: options.TrainPrecision = "auto",

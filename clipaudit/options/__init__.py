@@ -30,6 +30,7 @@ class Option:
         default: Its value where none is given; None follows something else, which `unset` names.
         kind: What values it takes.
         help: One line, an imperative or a noun phrase, without the range and the full stop, which follow from `kind`.
+        note: What is to be said after the range.
         panel: The panel of the help.
         flag: On the command line, where it is not `--` and the name.
         unset: What None follows.
@@ -43,6 +44,7 @@ class Option:
     panel: str
     flag: str = ""
     unset: str = ""
+    note: str = ""
     scope: str = ""
     name: str = ""
 
@@ -59,7 +61,8 @@ class Option:
     @property
     def sentence(self) -> str:
         """The help, with the values that it takes."""
-        return f"{self.help}{self.kind.words}{f'; only for {self.scope}' if self.scope else ''}."
+        scope = f"only for {self.scope}" if self.scope else ""
+        return "; ".join(filter(None, [f"{self.help}{self.kind.words}", self.note, scope])) + "."
 
     def show(self, value: Any) -> str:
         """A value as the command line takes it."""
@@ -83,9 +86,11 @@ class Option:
         return self.kind.invalid if self.default is None else (None, *self.kind.invalid)
 
 
-def option(default: Any, kind: Kind, text: str, *, panel: str = RESEARCHERS, flag: str = "", unset: str = "") -> Any:
-    """A field of a dataclass, with its entry."""
-    return field(default=default, metadata={_ENTRY: Option(default, kind, text, panel, flag, unset)})
+def option(
+    default: Any, kind: Kind, text: str, *, panel: str = RESEARCHERS, flag: str = "", unset: str = "", note: str = ""
+) -> Any:
+    """A field of a dataclass, with its entry: the arguments are Option's."""
+    return field(default=default, metadata={_ENTRY: Option(default, kind, text, panel, flag, unset, note)})
 
 
 @dataclass(frozen=True)

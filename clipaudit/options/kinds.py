@@ -102,7 +102,7 @@ class Range(Kind):
     @property
     def invalid(self) -> tuple[Any, ...]:
         """Beyond both ends, and what is no number."""
-        beyond = (self.low - 1, self.high * 2 + 1, float("nan"), float("inf"), -float("inf"), 10**400, -(10**400))
+        beyond = (self.low - 1, self.high * 2 + 1, float("nan"), float("inf"), -float("inf"), 10**5000, -(10**5000))
         return (*beyond, "x", "", True, [], b"1", 1j, *([self.low + 0.5] if self.whole else []))
 
 
@@ -131,7 +131,7 @@ class Choice(Kind):
     @property
     def words(self) -> str:
         """All of them: ": mixfix (...) or ce (...)"."""
-        return f": {_either([f'{word} ({said})' if said else word for word, said in self.meanings.items()])}"
+        return f": {_listed(self.meanings)}"
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,45 @@ class Switch(Kind):
         if not isinstance(plain, bool):
             raise UsageError(f"{name} must be True or False, not {excerpt(value)}.")
         return plain
+
+
+@dataclass(frozen=True)
+class Names(Kind):
+    """One or more names, each once, separated by commas; in Python also a sequence of them.
+
+    Attributes:
+        what: What one of them is called, for messages.
+        choices: The names, each with its meaning for the help; an empty meaning is left out.
+        closed: There are no other names; else the configuration judges them.
+        joined: They are kept as one text, else as a tuple.
+    """
+
+    what: str
+    choices: Mapping[str, str]
+    closed: bool = True
+    joined: bool = False
+    invalid = ("", 4, True, (), [[]], ["twice", "twice"], "magic,")
+
+    def take(self, name: str, value: Any) -> Any:
+        """The names."""
+        if isinstance(value, str):
+            value = [word.strip() for word in value.split(",")]
+        listed = list(value) if isinstance(value, Sequence) else [value]
+        for word in listed:
+            if not isinstance(word, str) or not word or (self.closed and word not in self.choices):
+                raise UsageError(f"unknown {self.what} {excerpt(word)}. Choose from: {', '.join(self.choices)}.")
+        if not listed or len(set(listed)) < len(listed):
+            raise UsageError(f"name each {self.what} once in {name}, and at least one of: {', '.join(self.choices)}.")
+        return ",".join(listed) if self.joined else tuple(listed)
+
+    def show(self, value: Any) -> str:
+        """Separated by commas."""
+        return value if isinstance(value, str) else ", ".join(value)
+
+    @property
+    def words(self) -> str:
+        """All of them."""
+        return f": {_listed(self.choices)}, several separated by commas"
 
 
 @dataclass(frozen=True)
@@ -201,15 +240,16 @@ class Numbers(Kind):
     @property
     def words(self) -> str:
         """An example."""
-        return f", separated by commas: {self.show(self.example)}"
+        return f", separated by commas, such as {self.show(self.example)}"
 
 
 def _plain(number: float) -> str:
     return f"{number:,}" if isinstance(number, int) else f"{number:g}"
 
 
-def _either(words: Sequence[str]) -> str:
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+def _listed(meanings: Mapping[str, str]) -> str:
+    *first, end = [f"{word} ({meaning})" if meaning else word for word, meaning in meanings.items()]
+    return f"{', '.join(first)} or {end}" if first else end
 
 
 COUNT = Range(0, 1_000_000_000, whole=True)

@@ -60,17 +60,19 @@ class TrainConfig(Options, metaclass=_ByMethod):
     epochs: int = option(
         300,
         Range(1, 100_000, whole=True),
-        "Number of epochs, of N / batch size steps each, N being all samples; the milestones move in proportion",
+        "Number of epochs",
         panel=_TRAINING,
+        note="with another number the milestones move in proportion",
     )
     batch_size: int = option(128, Range(1, 65_536, whole=True), "Samples in a step", panel=_TRAINING)
     learning_rate: float = option(0.02, Range(1e-9, 1000.0), "Learning rate of SGD at the start", panel=_TRAINING)
-    flip: bool = option(True, Switch(), "Mirror half of the images; not for digits or letters", panel=_TRAINING)
+    flip: bool = option(True, Switch(), "Mirror half of the images", panel=_TRAINING, note="not for digits or letters")
     val_share: float | None = option(
         None,
         Range(0.0, 0.99),
-        "Share of the clean subset to hold out; it chooses the best weights",
+        "Share of the clean subset to hold out",
         panel=_TRAINING,
+        note="it chooses the best weights",
         flag="--val",
         unset="0.1 without --test, else 0",
     )
@@ -86,7 +88,7 @@ class TrainConfig(Options, metaclass=_ByMethod):
     weight_decay: float = option(5e-4, Range(0.0, 10.0), "Weight decay of SGD, on all parameters")
     theta_r: float = option(0.7, SHARE, "Probability above which eq. 7 absorbs a sample with its own label")
     theta_r_prime: float = option(
-        0.8, SHARE, "Probability above which eq. 7 relabels a sample, at least theta_r; 1 never relabels"
+        0.8, SHARE, "Probability above which eq. 7 relabels a sample", note="at least theta_r; 1 never relabels"
     )
     relabel_selected: bool = option(
         False, Switch(), "Let eq. 7 relabel the clean subset, too, as the published code does"

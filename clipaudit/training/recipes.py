@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from clipaudit.errors import UsageError
-from clipaudit.text import excerpt
+from clipaudit.options import Option
+from clipaudit.options.kinds import Choice
 from clipaudit.training.config import TrainConfig
 
 _IMAGENET = {"policy": "imagenet"}
@@ -23,6 +23,14 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     | {"model": "timm:inception_resnet_v2", "pretrained": False},
     "clothing1m": _IMAGENET | {"model": "microsoft/resnet-50", "pretrained": True},
 }
+RECIPE = Option(
+    None,
+    Choice(dict.fromkeys(RECIPES, "")),
+    "Published values for several options, each of which overrides it",
+    "Options",
+    unset="the paper's for CIFAR",
+    name="recipe",
+)
 
 
 def recipe(name: str | None = None, **changes: Any) -> TrainConfig:
@@ -34,10 +42,10 @@ def recipe(name: str | None = None, **changes: Any) -> TrainConfig:
     Raises:
         UsageError: no such recipe, a value that has no meaning, or an option that belongs to another method.
     """
-    if name is not None and name not in RECIPES:
-        raise UsageError(f"unknown recipe {excerpt(name)}. Choose one of: {', '.join(RECIPES)}.")
-    method = changes.get("method") or TrainConfig.method
-    base = TrainConfig.from_dict({**(RECIPES[name] if name else {}), "method": method})
+    taken = RECIPE.take(name)
+    numbers: Mapping[str, Any] = {} if taken is None else RECIPES[taken]
+    method = TrainConfig.method if changes.get("method") is None else changes["method"]
+    base = TrainConfig.from_dict({**numbers, "method": method})
     config = base.with_changes(**changes)
     if changes.get("epochs") is None or changes.get("milestones") is not None:
         return config
