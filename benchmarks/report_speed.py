@@ -27,7 +27,7 @@ from PIL import Image
 import clipaudit
 from benchmarks.memory import peak_memory, reset_peak_memory
 from clipaudit.auditing.method import EstimateScores, decide
-from clipaudit.cache.embeddings import Fingerprint
+from clipaudit.cache.info import Fingerprint
 from clipaudit.index.clean_index import CleanIndex, build_table
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.report.choice import choose

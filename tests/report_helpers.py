@@ -14,7 +14,7 @@ import pyarrow as pa
 
 import clipaudit
 from clipaudit.auditing.method import EstimateScores, decide
-from clipaudit.cache.embeddings import Fingerprint
+from clipaudit.cache.info import Fingerprint
 from clipaudit.config import AuditConfig
 from clipaudit.index.clean_index import build_table
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed

@@ -23,6 +23,7 @@ from conftest import DIGITS, without_rights, write_class_folders
 
 import clipaudit
 from clipaudit import CleanIndex, EmbeddingsCache
+from clipaudit.cache.info import json_digest
 from clipaudit.errors import CacheError, IndexFileError
 from clipaudit.files import read_bounded, remove_stale, temporary
 
@@ -221,7 +222,6 @@ def test_only_regular_files_are_opened(cache: Path, tmp_path: Path) -> None:
         ("plan", [["a", -1]]),
         ("plan", [["a", 1 << 62]]),
         ("plan", None),
-        ("more", 1),
     ],
 )
 def test_every_field_of_cache_json_is_checked(cache: Path, key: str, value: Any, checksum: bool) -> None:
@@ -233,6 +233,28 @@ def test_every_field_of_cache_json_is_checked(cache: Path, key: str, value: Any,
     file.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(CacheError, match=r"cache\.json is damaged"):
         EmbeddingsCache.open(cache)
+
+
+NEWER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "another format": lambda content: {**content, "format": 2},
+    "a new field": lambda content: {**content, "tiles": 3},
+    "a new field of the model": lambda content: {**content, "fingerprint": {**content["fingerprint"], "adapter": "x"}},
+}
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_a_cache_of_a_newer_version_is_left_as_it_is(small_images: Path, cache: Path, name: str) -> None:
+    file = cache / "cache.json"
+    content = json.loads(file.read_bytes())
+    del content["checksum"]
+    content = NEWER[name](content)
+    file.write_text(json.dumps({**content, "checksum": json_digest(content)}), encoding="utf-8")
+    held = file.read_bytes()
+    with pytest.raises(CacheError, match="was written by a newer clipaudit"):
+        clipaudit.select(cache, device="cpu")
+    with pytest.raises(CacheError, match="was written by a newer clipaudit"):
+        clipaudit.embed(small_images, cache=cache, encoder=DIGITS)
+    assert file.read_bytes() == held
 
 
 def test_a_plan_that_is_not_the_parts_is_refused(cache: Path) -> None:

@@ -13,16 +13,14 @@ the ids themselves draw the borders between parts, an added, removed or changed 
 from __future__ import annotations
 
 import io
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,87 +28,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clipaudit.cache.parts import DELETE, MAX_PART, checksum, info_fault, part_columns, read_part
-from clipaudit.checked import is_count, parse_json
+from clipaudit.cache.info import AGAIN, CacheInfo, json_digest
+from clipaudit.cache.parts import DELETE, MAX_PART, checksum, part_columns, read_part
+from clipaudit.cache.texts import read_texts, write_texts
 from clipaudit.errors import CacheError
 from clipaudit.files import read_bounded, remove_stale, write_atomically
 from clipaudit.samples.base import NOT_OPENED, Sample
 
-FORMAT = 1
 MIN_PART, MEAN_PART = 1024, 2048
-# Larger files are none of ours.
-MAX_INFO_BYTES, MAX_PART_BYTES = 1 << 28, 1 << 30
-_AGAIN = "Run the same embed command again."
+# A larger file is none of ours.
+MAX_PART_BYTES = 1 << 30
 
 Vectors = NDArray[np.float16]
 Key = tuple[str, int, int]
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What embeddings depend on. Two caches with equal digests hold comparable vectors.
-
-    Attributes:
-        model: Folder or hub id, as the user named it.
-        revision: Commit of the hub, empty for a folder.
-        weights: Hash of all weights.
-        preprocessing: What was done to the pixels.
-        precision: Of the arithmetic: float32, bfloat16 or float16.
-        dimension: Length of an embedding.
-    """
-
-    model: str
-    revision: str
-    weights: str
-    preprocessing: Mapping[str, Any]
-    precision: str
-    dimension: int
-
-    @property
-    def digest(self) -> str:
-        """Hash of everything but the name: the same weights in another folder are the same model."""
-        return _digest([self.weights, self.preprocessing, self.precision, self.dimension])
-
-    def differences(self, other: Fingerprint) -> str:
-        """In words, what makes `other` another model."""
-        names = [
-            name
-            for name in ("weights", "preprocessing", "precision", "dimension")
-            if _get(self, name) != _get(other, name)
-        ]
-        return "; ".join(f"{name}: {_get(self, name)} there, {_get(other, name)} now" for name in names)
-
-
-@dataclass(frozen=True)
-class CacheInfo:
-    """What `cache.json` says.
-
-    Attributes:
-        fingerprint: The image encoder.
-        logit_scale: The model's own 1 / temperature.
-        source: What was embedded, absolute.
-        root: What the sample ids are relative to.
-        image_column: Column with the image bytes, for Parquet sources.
-        class_names: Classes in their order, where the source declares them.
-        plan: (part, number of samples) in source order.
-        decided: What `embed` decided about the source, by what it is about, in words.
-        notes: What the source passed over, in words.
-    """
-
-    fingerprint: Fingerprint
-    logit_scale: float
-    source: str
-    root: str
-    image_column: str | None = None
-    class_names: list[str] | None = None
-    plan: list[tuple[str, int]] = field(default_factory=list)
-    decided: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def n_samples(self) -> int:
-        """Number of samples of the source."""
-        return sum(count for _, count in self.plan)
 
 
 @dataclass(frozen=True)
@@ -134,10 +64,6 @@ class Embeddings:
         return np.asarray(self.table["status"].combine_chunks().to_numpy(zero_copy_only=False) == "ok")
 
 
-class UnusableCacheError(CacheError):
-    """No `cache.json`, or a damaged one: nothing there that `embed` could not write again."""
-
-
 class EmbeddingsCache:
     """One cache folder. Opening it reads nothing but `cache.json`."""
 
@@ -150,44 +76,20 @@ class EmbeddingsCache:
 
         Raises:
             UnusableCacheError: no cache there, or its `cache.json` is damaged.
-            CacheError: it may not be opened, or has another format.
+            CacheError: it may not be opened, or another version of clipaudit wrote it.
         """
-        file = path / "cache.json"
-        try:
-            content = parse_json(read_bounded(file, MAX_INFO_BYTES, CacheError))
-        except FileNotFoundError:
-            raise UnusableCacheError(
-                f"{path} is no embeddings cache: it has no cache.json. Make one with: clipaudit embed IMAGES"
-            ) from None
-        except ValueError as error:
-            raise UnusableCacheError(f"{file} is damaged ({error}). {_AGAIN}") from None
-        # Caches that were written before have no checksum.
-        if isinstance(content, dict) and content.pop("checksum", None) not in (None, _digest(content)):
-            raise UnusableCacheError(f"{file} is damaged or was edited (its checksum is wrong). {_AGAIN}")
-        held = content.get("format") if isinstance(content, dict) else None
-        if is_count(held) and held != FORMAT:
-            raise CacheError(
-                f"{path} has cache format {held}, this clipaudit reads {FORMAT}. Embed again, with another --cache."
-            )
-        if fault := info_fault(content):
-            raise UnusableCacheError(f"{file} is damaged ({fault}). {_AGAIN}")
-        del content["format"]
-        content["fingerprint"] = Fingerprint(**content["fingerprint"])
-        content["plan"] = [(name, count) for name, count in content["plan"]]
-        return cls(path, CacheInfo(**content))
+        return cls(path, CacheInfo.read(path))
 
     def save(self) -> None:
         """Write `cache.json`, and remove what killed runs left."""
-        content = {"format": FORMAT, **asdict(self.info)}
-        content["checksum"] = _digest(content)
-        write_atomically(self.path / "cache.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        self.info.write(self.path)
         for folder in (self.path, self.path / "parts", self.path / "text"):
             remove_stale(folder)
 
     def part_name(self, samples: Sequence[Sample]) -> str:
         """The name of the part that holds these samples, embedded by this cache's model."""
         rows = [(sample.id, sample.label, sample.size, sample.modified) for sample in samples]
-        return _digest([self.info.fingerprint.digest, rows])
+        return json_digest([self.info.fingerprint.digest, rows])
 
     def part_files(self) -> dict[str, Path]:
         """The files of all parts, by name."""
@@ -237,6 +139,19 @@ class EmbeddingsCache:
         pq.write_table(table, buffer, compression="zstd", use_dictionary=["label", "status", "reason"])
         data = buffer.getvalue()
         write_atomically(self.path / "parts" / f"{name}.{checksum(data)}.parquet", data)
+
+    def read_texts(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+        """(P, d) float32 unit rows, the embeddings of P texts by the cache's model; None where they are not kept."""
+        shape = (len(texts), self.info.fingerprint.dimension)
+        return read_texts(self.path / "text", self._texts_name(texts), shape)
+
+    def write_texts(self, texts: Sequence[str], embeddings: NDArray[np.float32]) -> None:
+        """Keep what the cache's model made of P texts, (P, d) float32 unit rows, for `read_texts`."""
+        write_texts(self.path / "text", self._texts_name(texts), embeddings)
+
+    def _texts_name(self, texts: Sequence[str]) -> str:
+        content = "\0".join([self.info.fingerprint.digest, *texts])
+        return blake2b(content.encode(), digest_size=16).hexdigest()
 
     def rows_of(self, files: Iterable[Path]) -> dict[Key, Vectors]:
         """Embeddings of single samples from parts that are no longer planned, by (id, size, modified)."""
@@ -312,7 +227,7 @@ class EmbeddingsCache:
         try:
             return read_part(file, columns, self.info.fingerprint.digest)
         except FileNotFoundError:
-            raise CacheError(f"{file} is gone: another run changes this cache. {_AGAIN}") from None
+            raise CacheError(f"{file} is gone: another run changes this cache. {AGAIN}") from None
 
 
 def split_into_parts(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
@@ -346,13 +261,3 @@ def _vectors(table: pa.Table) -> Vectors:
     dimension = column.type.list_size
     values: Vectors = column.values.to_numpy().reshape(-1, dimension)
     return values[column.offset : column.offset + len(column)]
-
-
-def _digest(content: Any) -> str:
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=dict)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _get(fingerprint: Fingerprint, name: str) -> Any:
-    value = getattr(fingerprint, name)
-    return dict(value) if isinstance(value, Mapping) else value

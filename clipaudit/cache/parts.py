@@ -1,73 +1,20 @@
-"""What an embeddings cache must hold, as data: the content of `cache.json`, and the columns of its parts."""
+"""The parts of an embeddings cache: their columns, and the check of everything that is read from one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipaudit.checked import (
-    Rule,
-    fault_of,
-    is_class_names,
-    is_count,
-    is_number,
-    is_text,
-    list_of,
-    object_of,
-    optional,
-    texts_by_name,
-)
 from clipaudit.errors import CacheError
 
 DELETE = "Delete it and run the same embed command again."
 MAX_PART = 4096
-MAX_DIMENSION = 1 << 16
-
-_FINGERPRINT = {
-    **{name: Rule("text", is_text) for name in ("model", "revision", "weights", "precision")},
-    "preprocessing": Rule("a JSON object", lambda value: isinstance(value, dict)),
-    "dimension": Rule(
-        f"a number from 1 to {MAX_DIMENSION:,}", lambda value: is_count(value) and 1 <= value <= MAX_DIMENSION
-    ),
-}
-_INFO = {
-    "format": Rule("a number", is_count),
-    "fingerprint": Rule("the model's fingerprint", object_of(_FINGERPRINT)),
-    "logit_scale": Rule("a number from 0.001 to 1,000,000", lambda value: is_number(value) and 1e-3 <= value <= 1e6),
-    "source": Rule("text", is_text),
-    "root": Rule("text", is_text),
-    "image_column": Rule("text or null", optional(is_text), optional=True),
-    "class_names": Rule("a list of different names or null", optional(is_class_names), optional=True),
-    "plan": Rule("the parts, each once, with their numbers of samples", lambda value: _is_plan(value)),
-    "decided": Rule("texts by name", texts_by_name, optional=True),
-    "notes": Rule("a list of texts", list_of(is_text), optional=True),
-}
-
-
-def info_fault(content: Any) -> str | None:
-    """What is wrong with the content of `cache.json`, as part of a sentence; None where nothing is."""
-    if fault := fault_of(content, _INFO):
-        return fault
-    if unknown := [name for name in content if name not in _INFO]:
-        return f"{unknown[0]!r} is not known"
-    fingerprint = content["fingerprint"]
-    unknown = [name for name in fingerprint if name not in _FINGERPRINT]
-    return f"{unknown[0]!r} is not known" if unknown else None
-
-
-def _is_plan(value: Any) -> bool:
-    def is_part(entry: Any) -> bool:
-        pair = isinstance(entry, list) and len(entry) == 2
-        return pair and is_text(entry[0]) and is_count(entry[1]) and 1 <= entry[1] <= MAX_PART
-
-    return list_of(is_part)(value) and len({name for name, _ in value}) == len(value) > 0
 
 
 def part_columns(dimension: int) -> dict[str, pa.DataType]:

@@ -11,7 +11,8 @@ from hashlib import blake2b
 from pathlib import Path
 
 from clipaudit.auditing.plausibility import class_warnings
-from clipaudit.cache.embeddings import CacheInfo, EmbeddingsCache, Fingerprint, UnusableCacheError, split_into_parts
+from clipaudit.cache.embeddings import EmbeddingsCache, split_into_parts
+from clipaudit.cache.info import CacheInfo, Fingerprint, UnusableCacheError
 from clipaudit.clip.devices import device_faults
 from clipaudit.clip.encoders import Encoder, EncoderOptions, load_encoder
 from clipaudit.clip.pipeline import EmbedProgress, Pipeline, Progress

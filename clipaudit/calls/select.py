@@ -25,7 +25,6 @@ from clipaudit.auditing.plausibility import (
     useless,
 )
 from clipaudit.cache.embeddings import EmbeddingsCache
-from clipaudit.cache.texts import read_texts, write_texts
 from clipaudit.calls.embed import CACHE_HOME
 from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.clip.encoders import EncoderOptions, load_encoder
@@ -258,9 +257,7 @@ def _text_embeddings(
 ) -> NDArray[np.float32]:
     """(P, d) embeddings of the prompts, from the cache where they were needed before."""
     fingerprint = store.info.fingerprint
-    key = blake2b("\0".join([fingerprint.digest, *prompts.texts]).encode(), digest_size=16).hexdigest()
-    folder, shape = store.path / "text", (len(prompts.texts), fingerprint.dimension)
-    if (held := read_texts(folder, key, shape)) is not None:
+    if (held := store.read_texts(prompts.texts)) is not None:
         return held
     options = EncoderOptions(
         model=model or fingerprint.model,
@@ -275,7 +272,7 @@ def _text_embeddings(
             " Name the right one with --model, or embed again."
         )
     texts = encoder.encode_texts(prompts.texts)
-    write_texts(folder, key, texts)
+    store.write_texts(prompts.texts, texts)
     return texts
 
 

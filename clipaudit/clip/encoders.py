@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipaudit.cache.embeddings import Fingerprint
+from clipaudit.cache.info import Fingerprint
 from clipaudit.clip.devices import (
     choose_device,
     choose_precision,

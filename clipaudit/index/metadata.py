@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipaudit import __version__
-from clipaudit.cache.embeddings import Fingerprint
+from clipaudit.cache.info import Fingerprint
 from clipaudit.checked import (
     Rule,
     fault_of,
