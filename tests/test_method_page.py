@@ -10,9 +10,8 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from clipaudit import PRESETS, AuditConfig, TrainConfig
+from clipaudit import AuditConfig, TrainConfig, preset, recipe
 from clipaudit.cli.app import app
-from clipaudit.training.recipes import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "method.md").read_text(encoding="utf-8")
@@ -85,8 +84,7 @@ def test_the_symbols_have_the_defaults_that_the_table_says() -> None:
 @pytest.mark.parametrize("row", tables("name"), ids=lambda row: row[0].strip("`"))
 def test_the_published_thresholds_are_those_of_presets_and_recipes(row: list[str]) -> None:
     name = row[0].strip("`")
-    audit = AuditConfig().with_changes(**PRESETS.get(name, {}))
-    train = TrainConfig(**RECIPES.get(name, {}))
-    assert name == "default" or name in PRESETS.keys() & RECIPES.keys()
+    named = None if name == "default" else name
+    audit, train = preset(named), recipe(named)
     held = [audit.theta_consistency, audit.theta_loss, train.theta_r, train.theta_r_prime, train.beta]
     assert [float(cell) for cell in row[1:]] == held

@@ -11,6 +11,7 @@ from clipaudit.cli import options
 from clipaudit.config import PRESET, PRESETS, AuditConfig
 from clipaudit.config import preset as configured
 from clipaudit.errors import UsageError
+from clipaudit.text import excerpt
 
 if TYPE_CHECKING:
     from clipaudit.index.clean_index import CleanIndex
@@ -90,11 +91,12 @@ def select(
 
     exports = export or []
     _check_places(out, exports, [from_index, labels, names, prompts], raw_csv)
+    by_review = _is_by_review(changes)
     scored: dict[str, Any] = {"labels": labels, "names": names, "prompts": prompts, "model": model, "device": device}
     if from_index:
         _refuse_with_from(cache=cache, **scored)
         index = _decide_again(from_index, preset, changes)
-    elif changes.get("threshold") == _REVIEWED:
+    elif by_review:
         raise UsageError("--threshold reviewed needs the index that a review was applied to: --from reviewed.parquet.")
     else:
         index = _audit(cache, configured(preset, **changes), **scored)
@@ -127,12 +129,20 @@ def _decide_again(file: Path, preset: str | None, changes: dict[str, Any]) -> Cl
     from clipaudit.index.clean_index import read_index
 
     held = read_index(file)
-    by_review = changes.get("threshold") == _REVIEWED
+    by_review = _is_by_review(changes)
     index = reselect(held, configured(preset, held.config, **{**changes, **({"threshold": None} if by_review else {})}))
     if by_review:
         index = reselect(index, index.config.with_changes(threshold=reviewed_threshold(index)))
         print_line(f"Threshold: {index.config.threshold:.4f}, from the review")
     return index
+
+
+def _is_by_review(changes: dict[str, Any]) -> bool:
+    """Whether a review is to choose the threshold; UsageError for another word in place of a number."""
+    threshold = changes.get("threshold")
+    if isinstance(threshold, str) and threshold != _REVIEWED:
+        raise UsageError(f"--threshold must be a number or {_REVIEWED!r}, not {excerpt(threshold)}.")
+    return threshold == _REVIEWED
 
 
 def _check_places(out: Path, exports: list[Path], inputs: list[Path | str | None], raw_csv: bool) -> None:
