@@ -29,6 +29,7 @@ PAGES.remove("docs/commands.md")
 
 RAW = "the raw data set is not here; tests/test_importers.py imports tiny ones of the same shape"
 SHARED = "it takes the real images of ../shared/data, which do not belong to the repository"
+GPU = "it takes a CUDA device; tests/test_devices.py runs there"
 # Commands that are parsed but cannot run here, by their beginning, and why.
 SKIPPED = {
     "clipaudit import ": RAW,
@@ -46,6 +47,9 @@ SKIPPED = {
     "clipaudit embed clothing1m.parquet": RAW,
     "clipaudit select clothing1m": RAW,
     "clipaudit embed ../shared/data/": SHARED,
+    "clipaudit embed cifar.parquet": GPU,
+    "clipaudit select --prompts cifar10 --device cuda": GPU,
+    "clipaudit train --index clean.parquet --device cuda": GPU,
 }
 # What is added so that a command runs here: the model instead of the hub's, and a short training of a small network.
 ADDED = {"embed": ["--model", str(MODEL)], "train": ["--epochs", "1", "--width", "4"]}
