@@ -14,8 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipaudit.errors import SourceError, UsageError
-from clipaudit.index.check import DROP, MARKS, RELABEL, RIGHT
-from clipaudit.index.clean_index import CleanIndex, overrule
+from clipaudit.index.clean_index import CleanIndex
+from clipaudit.index.marks import DROP, MARKS, RELABEL, RIGHT, overrule
 from clipaudit.samples.matching import NONE, Matcher
 from clipaudit.samples.tables import listed, open_table, same_column
 from clipaudit.samples.values import is_missing, text_of

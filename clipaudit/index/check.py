@@ -14,11 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipaudit.index.marks import MARKS
 from clipaudit.vocabulary import SCORES, EstimateTerm, verdicts_of
 
-# What a person may say of a label.
-RIGHT, RELABEL, DROP = "right", "relabel", "drop"
-MARKS = (RIGHT, RELABEL, DROP)
 TEXT, FLAG, CLASS = pa.string(), pa.bool_(), pa.dictionary(pa.int32(), pa.string())
 SINGLE, DOUBLE = pa.float32(), pa.float64()
 # Rounding may carry a probability or a loss past its bound by a few of the last digits of single precision.

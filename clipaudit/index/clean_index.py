@@ -21,9 +21,10 @@ from clipaudit.checked import is_count, parse_json
 from clipaudit.config import AuditConfig
 from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import check_images, check_output, write_atomically
-from clipaudit.index.check import DROP, checked_table, columns_of, content_digest
+from clipaudit.index.check import checked_table, columns_of, content_digest
 from clipaudit.index.file import REMEDY, read_table
 from clipaudit.index.format1 import former_columns, former_names, upgraded
+from clipaudit.index.marks import overrule
 from clipaudit.index.metadata import IndexMetadata, NewerError
 from clipaudit.selectors.base import evidence
 from clipaudit.spelling import Spellings
@@ -313,21 +314,6 @@ def replace_decision(index: CleanIndex, decision: Decision, config: AuditConfig)
         is_clean = overrule(is_clean, table["reviewed"], readable)
     table = table.set_column(table.column_names.index("is_clean"), "is_clean", pa.array(is_clean))
     return CleanIndex(table, replace(index.metadata, config=config))
-
-
-def overrule(
-    is_clean: NDArray[np.bool_], marks: pa.Array | pa.ChunkedArray, readable: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Flags after a review: a person's word beats every selector, but makes no image readable.
-
-    Args:
-        is_clean: (n,) what the selectors decided.
-        marks: n strings: "right", "relabel", "drop", or null where nobody looked.
-        readable: (n,) the image could be read.
-    """
-    marked = np.asarray(pc.is_valid(marks).to_numpy(zero_copy_only=False))
-    kept = np.asarray(pc.fill_null(pc.not_equal(marks, DROP), False).to_numpy(zero_copy_only=False))
-    return np.where(marked, kept & readable, is_clean)
 
 
 def _full(values: NDArray[Any], readable: NDArray[np.bool_]) -> NDArray[Any]:

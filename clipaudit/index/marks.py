@@ -1,0 +1,26 @@
+"""What a person may say of a label, and what it does to the flags."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+RIGHT, RELABEL, DROP = "right", "relabel", "drop"
+MARKS = (RIGHT, RELABEL, DROP)
+
+
+def overrule(
+    is_clean: NDArray[np.bool_], marks: pa.Array | pa.ChunkedArray, readable: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Flags after a review: a person's word beats every selector, but makes no image readable.
+
+    Args:
+        is_clean: (n,) what the selectors decided.
+        marks: n strings: "right", "relabel", "drop", or null where nobody looked.
+        readable: (n,) the image could be read.
+    """
+    marked = np.asarray(pc.is_valid(marks).to_numpy(zero_copy_only=False))
+    kept = np.asarray(pc.fill_null(pc.not_equal(marks, DROP), False).to_numpy(zero_copy_only=False))
+    return np.where(marked, kept & readable, is_clean)
