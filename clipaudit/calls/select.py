@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clipaudit.auditing.labels import audited_labels, listed_classes
@@ -31,7 +30,7 @@ from clipaudit.clip.encoders import EncoderOptions, load_encoder
 from clipaudit.config import DECISION_FIELDS, AuditConfig
 from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.index.clean_index import CleanIndex, build_table, replace_decision
-from clipaudit.index.marks import DROP
+from clipaudit.index.marks import kept_by
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.prompts.sets import ClassPrompts, class_prompts, find_prompts
 from clipaudit.vocabulary import EstimateTerm
@@ -185,8 +184,7 @@ def reviewed_threshold(index: CleanIndex) -> float:
         raise UsageError("the index holds no review. Mark samples in the report, then merge them: clipaudit apply")
     readable, given = index.readable, index.scored_labels()
     marked = index.reviewed[readable]
-    kept = np.asarray(pc.fill_null(pc.not_equal(index.table["reviewed"], DROP), False).to_numpy())
-    right = (kept & (index.labels() == given))[readable][marked]
+    right = (kept_by(index.table["reviewed"]) & (index.labels() == given))[readable][marked]
     for kind, held in (("right", right), ("wrong", ~right)):
         if not held.any():
             raise UsageError(

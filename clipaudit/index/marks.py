@@ -11,6 +11,15 @@ RIGHT, RELABEL, DROP = "right", "relabel", "drop"
 MARKS = (RIGHT, RELABEL, DROP)
 
 
+def kept_by(marks: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+    """(n,) bool: a person keeps the sample, with the label that it has after the review; False where nobody looked.
+
+    Args:
+        marks: n strings: "right", "relabel", "drop", or null where nobody looked.
+    """
+    return np.asarray(pc.fill_null(pc.not_equal(marks, DROP), False).to_numpy(zero_copy_only=False))
+
+
 def overrule(
     is_clean: NDArray[np.bool_], marks: pa.Array | pa.ChunkedArray, readable: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
@@ -18,9 +27,8 @@ def overrule(
 
     Args:
         is_clean: (n,) what the selectors decided.
-        marks: n strings: "right", "relabel", "drop", or null where nobody looked.
+        marks: As `kept_by` takes them.
         readable: (n,) the image could be read.
     """
     marked = np.asarray(pc.is_valid(marks).to_numpy(zero_copy_only=False))
-    kept = np.asarray(pc.fill_null(pc.not_equal(marks, DROP), False).to_numpy(zero_copy_only=False))
-    return np.where(marked, kept & readable, is_clean)
+    return np.where(marked, kept_by(marks) & readable, is_clean)
