@@ -12,6 +12,7 @@ from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.errors import UsageError
 from clipaudit.files import check_folder
 from clipaudit.index.clean_index import CleanIndex, read_index
+from clipaudit.index.fingerprints import subset_fingerprint
 from clipaudit.options.shared import PIXELS
 from clipaudit.samples import SourceOptions
 from clipaudit.threads import thread_count
@@ -87,7 +88,7 @@ def train(
         Path(out),
         {
             "config": config.to_dict(),
-            "index_fingerprint": data_of.fingerprint(index),
+            "index_fingerprint": subset_fingerprint(index),
             "index_source": index.metadata.source,
             "test": str(Path(test).resolve()) if test else None,
             "class_names": index.class_names,

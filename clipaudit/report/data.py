@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipaudit.index.clean_index import CleanIndex
+from clipaudit.index.fingerprints import labels_fingerprint
 from clipaudit.report.choice import Choice
 from clipaudit.report.columns import Columns, Truth
 from clipaudit.report.thumbnails import Thumbnail
@@ -64,7 +63,7 @@ def payload(columns: Columns, choice: Choice, records: list[Sample]) -> dict[str
     found = place[np.searchsorted(keys, [given * n_classes + other for given, other in shown], sorter=place)]
     counts = pairs.counts[found].tolist()
     return {
-        "key": fingerprint(columns.index),
+        "key": labels_fingerprint(columns.index),
         "inDoubt": int(columns.in_doubt.sum()),
         "classes": columns.class_names,
         "verdicts": [[verdict.estimate.title, verdict.selector.title] for verdict in verdicts_of(estimates)],
@@ -75,12 +74,3 @@ def payload(columns: Columns, choice: Choice, records: list[Sample]) -> dict[str
             str(k): [[number[row] for row in side.tolist()] for side in sides] for k, sides in choice.examples.items()
         },
     }
-
-
-def fingerprint(index: CleanIndex) -> str:
-    """A hash of ids and given labels: marks belong to these, whatever the thresholds are."""
-    digest = blake2b(digest_size=12)
-    digest.update("\0".join(index.table["id"].to_pylist()).encode())
-    digest.update(index.labels().tobytes())
-    digest.update("\0".join(index.class_names).encode())
-    return digest.hexdigest()

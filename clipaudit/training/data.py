@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -157,14 +156,3 @@ def test_set(source: str | Path, options: SourceOptions | None, class_names: Seq
         )
     labels = np.array([numbers[sample.label] for sample in found], np.int64)
     return Samples([sample.id for sample in found], labels, opened.read)
-
-
-def fingerprint(index: CleanIndex) -> str:
-    """A hash of what a run takes from an index: ids, given labels and flags."""
-    digest = blake2b(digest_size=16)
-    for value in index.table["id"].to_pylist():
-        digest.update(value.encode() + b"\0")
-    digest.update(index.labels().tobytes())
-    digest.update(index.is_clean.tobytes())
-    digest.update("\0".join(index.class_names).encode())
-    return digest.hexdigest()
