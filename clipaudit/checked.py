@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 Test = Callable[[Any], bool]
+
+
+class NewerError(ValueError):
+    """A field that this version does not know, so that a newer one wrote it; the message is the field's name."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,27 @@ def parse_json(data: bytes) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     return content
+
+
+def refuse_unknown(content: Any, names: Collection[str], parts: Mapping[str, Collection[str]]) -> None:
+    """Refuse what a newer version wrote.
+
+    Args:
+        content: A JSON object; anything else has no fields.
+        names: Those that its fields may have.
+        parts: For some fields that hold objects, the names that theirs may have.
+
+    Raises:
+        NewerError: for the first field, of the object or of one of these parts, that is not known.
+    """
+    if not isinstance(content, dict):
+        return
+    unknown = [name for name in content if name not in names]
+    for part, known in parts.items():
+        held = content.get(part)
+        unknown += [f"{part}.{name}" for name in held if name not in known] if isinstance(held, dict) else []
+    if unknown:
+        raise NewerError(unknown[0])
 
 
 def fault_of(content: Any, rules: Mapping[str, Rule]) -> str | None:

@@ -211,15 +211,44 @@ def test_a_changed_run_json_is_refused(digits: Digits, run: Path, change: dict[s
     ],
 )
 def test_facts_out_of_range_are_refused_before_memory_is_taken(run: Path, change: tuple[str, str, object]) -> None:
-    """As if clipaudit itself had written them, checksum included."""
+    write_facts(run, change[0], {change[1]: change[2]})
+    with pytest.raises(RunError, match=r"run.json is damaged: .*(must be|classes)"):
+        clipaudit.predict(run, run)
+
+
+def write_facts(run: Path, part: str, changes: dict[str, object]) -> None:
+    """Change run.json as if clipaudit itself had written it, checksum included."""
     from clipaudit.training.run_check import digest_of
 
     facts = json.loads((run / "run.json").read_text())
     del facts["digest"]
-    facts[change[0]][change[1]] = change[2]
+    (facts[part] if part else facts).update(changes)
     (run / "run.json").write_text(json.dumps({**facts, "digest": digest_of(facts)}))
-    with pytest.raises(RunError, match=r"run.json is damaged: .*(must be|classes)"):
-        clipaudit.predict(run, run)
+
+
+@pytest.mark.parametrize("part", ["", "config", "architecture"])
+def test_facts_of_a_newer_version_are_refused_by_name(digits: Digits, run: Path, part: str) -> None:
+    write_facts(run, part, {"mixture_of_experts": 2})
+    for call in (
+        lambda: clipaudit.predict(run, digits.test, device="cpu"),
+        lambda: train(digits, run, replace(SHORT, val_share=0.3)),
+    ):
+        with pytest.raises(RunError, match=rf"'{part}{'.' * bool(part)}mixture_of_experts'.*newer version"):
+            call()
+
+
+def test_a_run_of_an_earlier_version_is_read_and_resumed(digits: Digits, finished: Path, run: Path) -> None:
+    """It wrote down the options of all methods, and its own version."""
+    write_facts(run, "config", {"warm_up": 10, "alpha": 4.0, "sharpening": 0.5, "lambda_u": 25.0, "ramp_up": 16})
+    write_facts(run, "", {"clipaudit": "0.9.0"})
+    for name in ("best", "last", "state"):
+        (run / f"{name}.safetensors").unlink()
+    written = (run / "run.json").read_bytes()
+    train(digits, run, replace(SHORT, val_share=0.3))
+    assert (run / "run.json").read_bytes() == written
+    assert (run / "labels.parquet").read_bytes() == (finished / "labels.parquet").read_bytes()
+    tables = [clipaudit.predict(folder, digits.test, device="cpu") for folder in (run, finished)]
+    assert tables[0].equals(tables[1])
 
 
 @pytest.mark.parametrize("mistake", ["shorter", "best", "gap", "missing", "accuracy"])

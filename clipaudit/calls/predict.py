@@ -69,7 +69,7 @@ def predict(
     networks = [build(architecture) for _ in range(folder.n_networks)]
     load_weights(folder.best if weights == "best" else folder.last, folder, networks)
     networks = [engine.place(network) for network in networks]
-    names = folder.facts["class_names"]
+    names = folder.facts.class_names
     opened = open_source(source, options)
     parts, done = [_table([], [], np.empty(0), np.empty(0, np.int64), names)], 0
     at_once = max(1, min(IMAGES_AT_ONCE, BYTES_AT_ONCE // (3 * architecture.image_size**2)))

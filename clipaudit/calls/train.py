@@ -23,6 +23,7 @@ from clipaudit.training.methods import method_of
 from clipaudit.training.models import Architecture, build, describe
 from clipaudit.training.pixels import Pixels, load_pixels
 from clipaudit.training.run import Progress, Run, TrainProgress, TrainSummary, decode_material
+from clipaudit.training.run_facts import RunFacts
 from clipaudit.training.run_folder import RunFolder
 from clipaudit.training.trainer import Trainer
 
@@ -86,14 +87,14 @@ def train(
     board = _open_board(Path(out)) if tensorboard else None
     folder = RunFolder.start(
         Path(out),
-        {
-            "config": config.to_dict(),
-            "index_fingerprint": subset_fingerprint(index),
-            "index_source": index.metadata.source,
-            "test": str(Path(test).resolve()) if test else None,
-            "class_names": index.class_names,
-            "architecture": architecture.to_dict(),
-        },
+        RunFacts(
+            config=config,
+            index_fingerprint=subset_fingerprint(index),
+            index_source=index.metadata.source,
+            test=str(Path(test).resolve()) if test else None,
+            class_names=index.class_names,
+            architecture=architecture,
+        ),
     )
 
     def load(samples: data_of.Samples, rows: NDArray[np.int64]) -> tuple[Pixels, NDArray[np.int64]]:

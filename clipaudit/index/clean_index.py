@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clipaudit import __version__
 from clipaudit.auditing.method import Decision, EstimateScores
-from clipaudit.checked import is_count, parse_json
+from clipaudit.checked import NewerError, is_count, parse_json
 from clipaudit.config import AuditConfig
 from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import check_images, check_output, write_atomically
@@ -25,7 +25,7 @@ from clipaudit.index.check import checked_table, columns_of, content_digest
 from clipaudit.index.file import REMEDY, read_table
 from clipaudit.index.format1 import former_columns, former_names, upgraded
 from clipaudit.index.marks import overrule
-from clipaudit.index.metadata import IndexMetadata, NewerError
+from clipaudit.index.metadata import IndexMetadata
 from clipaudit.selectors.base import evidence
 from clipaudit.spelling import Spellings
 from clipaudit.vocabulary import SCORES, EstimateTerm, Verdict, verdicts_of

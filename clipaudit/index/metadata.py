@@ -22,15 +22,12 @@ from clipaudit.checked import (
     list_of,
     object_of,
     optional,
+    refuse_unknown,
     texts_by_name,
 )
 from clipaudit.config import AuditConfig
 from clipaudit.errors import UsageError
 from clipaudit.selectors.base import Mixtures
-
-
-class NewerError(ValueError):
-    """Metadata with a field that this version does not know."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +133,7 @@ class IndexMetadata:
             NewerError: there is a field that this version does not know; the message is its name.
             ValueError: something is not valid; the message is a part of a sentence.
         """
-        if isinstance(content, dict) and (unknown := _unknown(content)):
-            raise NewerError(unknown)
+        refuse_unknown(content, _RULES, {"config": AuditConfig.entries(), "model": _MODEL, "prompts": _PROMPTS})
         if fault := fault_of(content, _RULES) or _config_fault(content["config"]):
             raise ValueError(fault)
         config = AuditConfig.from_dict(content["config"])
@@ -189,18 +185,6 @@ _RULES = {
     "decided": Rule("texts by name", texts_by_name, optional=True),
     "reviews": Rule("a list of reviews", list_of(lambda value: isinstance(value, dict)), optional=True),
 }
-
-
-def _unknown(content: Mapping[str, Any]) -> str | None:
-    """The first field, of the metadata or of a part of it, that this version does not know."""
-    known = {"config": {option.name for option in fields(AuditConfig)}, "model": _MODEL, "prompts": _PROMPTS}
-    if unknown := [name for name in content if name not in _RULES]:
-        return unknown[0]
-    for part, names in known.items():
-        held = content.get(part)
-        if isinstance(held, dict) and (unknown := [f"{part}.{name}" for name in held if name not in names]):
-            return unknown[0]
-    return None
 
 
 def _mixtures_fault(content: Mapping[str, Any], estimates: Sequence[str]) -> str | None:

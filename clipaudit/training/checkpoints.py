@@ -120,8 +120,8 @@ def load_state(
     """
     tensors, facts = _load(path, folder)
     try:
-        check_history(facts.get("history"), facts.get("best_epoch"), folder.config.epochs)
-        looks = _pop_looks(tensors, check_count("looks", facts.get("looks")), n, len(folder.facts["class_names"]))
+        check_history(facts.get("history"), facts.get("best_epoch"), folder.facts.config.epochs)
+        looks = _pop_looks(tensors, check_count("looks", facts.get("looks")), n, len(folder.facts.class_names))
         for number, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
             _fill_momentum(tensors, number, network, optimizer)
     except (ValueError, KeyError) as error:

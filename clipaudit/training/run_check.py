@@ -27,7 +27,7 @@ def digest_of(content: Any) -> str:
 
 def check_facts(facts: Mapping[str, Any]) -> TrainConfig:
     """The facts of run.json; returns the configuration among them."""
-    for name in ("index_fingerprint", "index_source"):
+    for name in ("clipaudit", "index_fingerprint", "index_source"):
         _require(isinstance(facts.get(name), str), f"{name} is no text")
     _require(isinstance(facts.get("test"), (str, type(None))), "test is no path")
     names: Any = facts.get("class_names")

@@ -11,20 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipaudit import __version__
+from clipaudit.checked import NewerError
 from clipaudit.errors import RunError
 from clipaudit.files import irregular, read_bounded, remove_stale, write_atomically
 from clipaudit.text import printable
-from clipaudit.training.config import TrainConfig
 from clipaudit.training.curve import training_curve
 from clipaudit.training.models import Architecture
-from clipaudit.training.run_check import check_facts, digest_of
+from clipaudit.training.run_check import digest_of
+from clipaudit.training.run_facts import RunFacts
 
 # 2: with checksums, so that nothing that was damaged or changed is taken for a result.
 FORMAT = 2
 # The most that is read of a run.json: a hundred thousand long class names have room in it.
 LIMIT = 64 << 20
-# What a run is: another value of any of these is another run.
-IDENTITY = ("config", "index_fingerprint", "test", "architecture")
 
 History = Sequence[Mapping[str, Any]]
 
@@ -34,30 +33,25 @@ class RunFolder:
 
     Attributes:
         path: The folder.
-        facts: `config`, `index_fingerprint`, `index_source`, `test`, `class_names`, `architecture`.
-        config: The configuration among them.
+        facts: What its run.json says.
         digest: A checksum of run.json, which the weights and the state name: they belong to this run alone.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, Any], config: TrainConfig, digest: str) -> None:
-        self.path, self.facts, self.config, self.digest = path, facts, config, digest
+    def __init__(self, path: Path, facts: RunFacts, digest: str) -> None:
+        self.path, self.facts, self.digest = path, facts, digest
 
     @classmethod
-    def start(cls, path: Path, facts: Mapping[str, Any]) -> RunFolder:
+    def start(cls, path: Path, facts: RunFacts) -> RunFolder:
         """Make the folder, or go on with one of the same configuration; what killed processes left there is removed.
 
         Raises:
             RunError: the folder holds another run, or something else, or is none.
         """
         if _is_new(path):
-            content = {"format": FORMAT, "clipaudit": __version__, **facts}
-            # A checksum is of what will be read again: tuples are lists there.
-            content = json.loads(json.dumps(content))
+            content = {"format": FORMAT, **facts.to_dict()}
             write_atomically(path / "run.json", _json({**content, "digest": digest_of(content)}))
         folder = cls.open(path)
-        # An earlier clipaudit also wrote down the options of all other methods.
-        held = {**folder.facts, "config": folder.config.to_dict()}
-        if changed := _differences(held, json.loads(json.dumps(dict(facts)))):
+        if changed := folder.facts.differences(facts):
             raise RunError(
                 f"{path} holds a run of another configuration: {'; '.join(changed)}."
                 " Name another --out, or remove the folder."
@@ -70,24 +64,28 @@ class RunFolder:
         """An existing run; RunError where there is none, or where its run.json is not as it was written."""
         file = path / "run.json"
         try:
-            facts = json.loads(read_bounded(file, LIMIT, RunError))
+            content = json.loads(read_bounded(file, LIMIT, RunError))
         except FileNotFoundError:
             raise RunError(f"{path} is no run folder: it has no run.json. Make one with: clipaudit train") from None
         except (ValueError, RecursionError) as error:
             raise _damaged(file, f"it cannot be read ({error})") from None
-        if not isinstance(facts, dict):
+        if not isinstance(content, dict):
             raise _damaged(file, "it holds no facts")
-        if facts.get("format") != FORMAT:
+        if content.get("format") != FORMAT:
             raise RunError(f"{path} was written by another version of clipaudit. Train again with another --out.")
-        digest = facts.pop("digest", None)
-        if digest != digest_of(facts):
+        digest = content.pop("digest", None)
+        if digest != digest_of(content):
             raise _damaged(file, "it was changed after it was written")
+        del content["format"]
         try:
-            config = check_facts(facts)
+            return cls(path, RunFacts.from_dict(content), digest)
+        except NewerError as error:
+            raise RunError(
+                f"{file} has {str(error)!r}, which this clipaudit ({__version__}) does not know: a newer version wrote"
+                " it. Update clipaudit, or train again with another --out."
+            ) from None
         except ValueError as error:
             raise _damaged(file, str(error)) from None
-        own = {name: value for name, value in facts.items() if name not in ("format", "clipaudit")}
-        return cls(path, own, config, digest)
 
     @property
     def state(self) -> Path:
@@ -107,12 +105,12 @@ class RunFolder:
     @property
     def architecture(self) -> Architecture:
         """Of the networks whose weights are here."""
-        return Architecture.from_dict(self.facts["architecture"])
+        return self.facts.architecture
 
     @property
     def n_networks(self) -> int:
         """Networks in each weights file."""
-        return self.config.networks
+        return self.facts.config.networks
 
     def write_history(self, history: History) -> None:
         """`metrics.jsonl` and the training curve."""
@@ -121,8 +119,9 @@ class RunFolder:
         write_atomically(self.path / "curve.svg", training_curve(history).encode())
 
     def write_labels(self, table: pa.Table) -> None:
-        """`labels.parquet`, with the run's facts in its metadata."""
-        table = table.replace_schema_metadata({b"clipaudit": json.dumps(self.facts).encode()})
+        """`labels.parquet`, with the run's facts in its metadata, but for the version: equal runs have equal bytes."""
+        facts = {name: value for name, value in self.facts.to_dict().items() if name != "clipaudit"}
+        table = table.replace_schema_metadata({b"clipaudit": json.dumps(facts).encode()})
 
         def write(file: BinaryIO) -> None:
             pq.write_table(table, file, compression="zstd", write_page_checksum=True)
@@ -134,9 +133,9 @@ class RunFolder:
         write_atomically(self.path / "README.md", model_card(self.facts, history, best_epoch, notes).encode())
 
 
-def model_card(facts: Mapping[str, Any], history: History, best_epoch: int, notes: Sequence[str]) -> str:
+def model_card(facts: RunFacts, history: History, best_epoch: int, notes: Sequence[str]) -> str:
     """What the weights are, what they were trained on and how good they were, in Markdown."""
-    config, architecture, last = facts["config"], facts["architecture"], history[-1]
+    architecture, last = facts.architecture, history[-1]
     measured = [
         f"| {words} | {history[best_epoch - 1][key]:.4f} | {last[key]:.4f} |"
         for key, words in (("test_accuracy", "test set"), ("val_accuracy", "held-out share of the clean subset"))
@@ -145,15 +144,14 @@ def model_card(facts: Mapping[str, Any], history: History, best_epoch: int, note
     chosen = (
         "by its accuracy on the held-out share" if last.get("val_accuracy") is not None else "because it is the last"
     )
-    method = TrainConfig.from_dict(config).title
-    names = ", ".join(map(printable, facts["class_names"][:20])) + (", ..." if len(facts["class_names"]) > 20 else "")
-    size, settings = architecture["image_size"], json.dumps(config, indent=2)
+    names = ", ".join(map(printable, facts.class_names[:20])) + (", ..." if len(facts.class_names) > 20 else "")
+    size, settings = architecture.image_size, json.dumps(facts.config.to_dict(), indent=2)
     table = "\n".join(["| accuracy on | best weights | last weights |", "|---|---|---|", *measured])
     sections = [
         "---\nlibrary_name: clipaudit\npipeline_tag: image-classification\n---",
-        f"# {architecture['model']}, trained with {method}",
-        f"{len(facts['class_names']):,} classes: {names}. Images of {size} x {size} pixels.",
-        f"Trained on the clean index of {printable(facts['index_source'])} for {len(history):,} epochs."
+        f"# {architecture.model}, trained with {facts.config.title}",
+        f"{len(facts.class_names):,} classes: {names}. Images of {size} x {size} pixels.",
+        f"Trained on the clean index of {printable(facts.index_source)} for {len(history):,} epochs."
         f" The best weights are those of epoch {best_epoch}, chosen {chosen}; the test set chose nothing.",
         table if measured else "No accuracy was measured: there was no test set, and nothing was held out.",
         "\n".join(f"- {note}" for note in notes),
@@ -184,20 +182,6 @@ def _is_new(path: Path) -> bool:
 
 def _damaged(file: Path, words: str) -> RunError:
     return RunError(f"{file} is damaged: {words}. Restore it from a copy, or train again with another --out.")
-
-
-def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Words for each fact in which two runs differ."""
-    words = []
-    for name in IDENTITY:
-        old, new = held.get(name), wanted.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-            words += [f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in changed if key != "hugging_face"]
-            words += ["the model has changed"] if "hugging_face" in changed else []
-        elif old != new:
-            words.append("the index has changed" if name == "index_fingerprint" else f"{name} was {old} and is {new}")
-    return words
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
