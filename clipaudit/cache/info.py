@@ -100,6 +100,11 @@ class CacheInfo:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def temperature(self) -> float:
+        """The model's own T."""
+        return 1 / self.logit_scale
+
+    @property
     def n_samples(self) -> int:
         """Number of samples of the source."""
         return sum(count for _, count in self.plan)

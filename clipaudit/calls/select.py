@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clipaudit.auditing.labels import audited_labels, listed_classes
+from clipaudit.auditing.labels import AuditedLabels, audited_labels, listed_classes
 from clipaudit.auditing.method import Scores, decide, score
 from clipaudit.auditing.metrics import best_threshold
-from clipaudit.auditing.plausibility import (
-    class_warnings,
-    decision_warnings,
-    prompt_warnings,
-    score_warnings,
-    some,
-    useless,
-)
-from clipaudit.cache.embeddings import EmbeddingsCache
+from clipaudit.auditing.plausibility import decision_warnings, useless
+from clipaudit.auditing.warnings import audit_warnings, predictions
+from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
 from clipaudit.calls.embed import CACHE_HOME
 from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.clip.encoders import EncoderOptions, load_encoder
@@ -33,7 +26,6 @@ from clipaudit.index.clean_index import CleanIndex, build_table, replace_decisio
 from clipaudit.index.marks import kept_by
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.prompts.sets import ClassPrompts, class_prompts, find_prompts
-from clipaudit.vocabulary import EstimateTerm
 
 
 def select(
@@ -66,84 +58,103 @@ def select(
             about the labels; no label selected.
         PromptError, ModelError, UsageError: see their messages.
     """
-    import torch
-
-    from clipaudit.estimates import InMemory
-
     config, report = config or AuditConfig(), progress or (lambda _: None)
     report("reading embeddings")
     store = EmbeddingsCache.open(Path(cache) if cache else find_cache())
     embeddings = store.read()
-    own = 1 / store.info.logit_scale
-    config = _with_number(config, own)
+    config = _with_number(config, store.info.temperature)
     audited = audited_labels(embeddings, labels, names)
-    class_names, readable = audited.class_names, embeddings.readable
-    prompt_set, why = find_prompts(prompts, class_names)
-    described = class_prompts(class_names, prompt_set)
+    prompt_set, why = find_prompts(prompts, audited.class_names)
+    described = class_prompts(audited.class_names, prompt_set)
     report("embedding prompts")
     texts = _text_embeddings(store, described, model, device)
     report("estimating")
-    vectors = embeddings.vectors if readable.all() else embeddings.vectors[readable]
-    given = audited.indices[readable]
-    keys = _fold_keys(embeddings.table["id"].filter(pa.array(readable)), config)
-    target = choose_device(device)
-    with device_faults(target, "Close other programs that use it, or choose another --device."):
-        scores = score(
-            InMemory(torch.from_numpy(vectors).to(target)),
-            torch.from_numpy(given).to(target),
-            len(class_names),
-            torch.from_numpy(texts).to(target),
-            described.owners,
-            config,
-            keys=None if keys is None else torch.from_numpy(keys).to(target),
-        )
-    seen = {term.title: scores.estimates[term.name].prediction for term in config.estimates}
-    if reason := useless(len(class_names), given, seen):
+    scores = _scores(embeddings, audited, described.owners, texts, config, device)
+    given = audited.indices[embeddings.readable]
+    if reason := useless(len(audited.class_names), given, predictions(scores, config.estimates)):
         raise SourceError(reason)
     report("selecting")
-    decision = decide(scores.estimates, given, len(class_names), config)
-    suggestion = (scores.suggested, scores.suggested_probability)
+    decision = decide(scores.estimates, given, len(audited.class_names), config)
     table = build_table(
         embeddings.table,
         store.info.root,
         audited.indices,
-        class_names,
+        audited.class_names,
         scores.estimates,
-        suggestion,
+        (scores.suggested, scores.suggested_probability),
         decision,
         config.estimates,
     )
-    warnings = [
-        *audited.warnings,
-        *class_warnings(audited.counts()),
-        *prompt_warnings(class_names, described.texts, described.owners, texts),
-        *_fit_warnings(class_names, described, scores, given, config.estimates),
-        *score_warnings(class_names, given, seen),
-    ]
-    decided = {
-        **{"source": store.info.source, **store.info.decided},
-        "cache": str(store.path),
-        "labels": audited.origin or store.info.decided.get("labels", "the source's own"),
-        "classes": listed_classes(class_names),
-        "prompts": f"{described.source}, {why}",
-        "temperature": f"{config.temperature:.4g}{', as the model has it' if config.temperature == own else ''}",
-    }
-    metadata = IndexMetadata(
+    metadata = replace(
+        _metadata(store, audited, described, scores, config),
+        decided=_decided(store, audited, f"{described.source}, {why}", config),
+        score_warnings=audit_warnings(audited, described, texts, scores, given, config.estimates),
+    )
+    return _with_warnings(CleanIndex(table, metadata))
+
+
+def _scores(
+    embeddings: Embeddings,
+    audited: AuditedLabels,
+    owners: Sequence[int],
+    texts: NDArray[np.float32],
+    config: AuditConfig,
+    device: str,
+) -> Scores:
+    """The scores of the readable samples, computed on a device."""
+    import torch
+
+    from clipaudit.estimates import InMemory
+    from clipaudit.estimates.induced import fold_keys
+
+    readable, target = embeddings.readable, choose_device(device)
+    vectors = embeddings.vectors if readable.all() else embeddings.vectors[readable]
+    ids = embeddings.table["id"].filter(pa.array(readable))
+    with device_faults(target, "Close other programs that use it, or choose another --device."):
+        return score(
+            InMemory(torch.from_numpy(vectors).to(target)),
+            torch.from_numpy(audited.indices[readable]).to(target),
+            len(audited.class_names),
+            torch.from_numpy(texts).to(target),
+            owners,
+            config,
+            # Nothing is drawn without folds.
+            keys=fold_keys(ids.to_pylist(), config.seed).to(target) if config.folds else None,
+        )
+
+
+def _metadata(
+    store: EmbeddingsCache, audited: AuditedLabels, prompts: ClassPrompts, scores: Scores, config: AuditConfig
+) -> IndexMetadata:
+    """What the audit was made from."""
+    info = store.info
+    return IndexMetadata(
         config=config,
         class_names=audited.class_names,
         declared_classes=audited.declared,
-        model=store.info.fingerprint,
-        source=store.info.source,
-        root=store.info.root,
-        prompts=PromptsUsed(described.source, list(described.texts), list(described.owners)),
+        model=info.fingerprint,
+        source=info.source,
+        root=info.root,
+        prompts=PromptsUsed(prompts.source, list(prompts.texts), list(prompts.owners)),
         mixtures={name: MixtureFit.of(mixtures) for name, mixtures in scores.mixtures.items()},
-        image_column=store.info.image_column,
+        image_column=info.image_column,
         labels=audited.spec,
-        decided=decided,
-        model_temperature=own,
-        score_warnings=warnings,
+        model_temperature=info.temperature,
     )
-    return _with_warnings(CleanIndex(table, metadata))
+
+
+def _decided(store: EmbeddingsCache, audited: AuditedLabels, prompts: str, config: AuditConfig) -> dict[str, str]:
+    """What was decided about the source, the labels and the prompts, in words."""
+    info = store.info
+    own = ", as the model has it" if config.temperature == info.temperature else ""
+    return {
+        **{"source": info.source, **info.decided},
+        "cache": str(store.path),
+        "labels": audited.origin or info.decided.get("labels", "the source's own"),
+        "classes": listed_classes(audited.class_names),
+        "prompts": prompts,
+        "temperature": f"{config.temperature:.4g}{own}",
+    }
 
 
 def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
@@ -207,15 +218,6 @@ def _with_number(config: AuditConfig, own: float | None) -> AuditConfig:
     return replace(config, temperature=own)
 
 
-def _fold_keys(ids: pa.ChunkedArray, config: AuditConfig) -> NDArray[np.int64] | None:
-    """(n,) what the folds are drawn by: a hash of each id and the seed. None where nothing is drawn."""
-    if not config.folds:
-        return None
-    seed = config.seed.to_bytes(8, "little")
-    digests = (blake2b(sample_id.encode(), digest_size=8, key=seed).digest() for sample_id in ids.to_pylist())
-    return np.frombuffer(b"".join(digests), "<i8").copy()
-
-
 def _with_warnings(index: CleanIndex) -> CleanIndex:
     """An index with the warnings about its scores and its verdicts; SourceError where nothing was selected at all."""
     readable, metadata = index.readable, index.metadata
@@ -272,39 +274,3 @@ def _text_embeddings(
     texts = encoder.encode_texts(prompts.texts)
     store.write_texts(prompts.texts, texts)
     return texts
-
-
-def _fit_warnings(
-    class_names: list[str],
-    prompts: ClassPrompts,
-    scores: Scores,
-    labels: NDArray[np.int64],
-    estimates: Sequence[EstimateTerm],
-) -> list[str]:
-    """What was missing or did not work out on the way to the scores."""
-    counts = np.bincount(labels, minlength=len(class_names))
-    warnings = []
-    if absent := [name for name, count in zip(class_names, counts, strict=True) if count == 0]:
-        warnings.append(f"no readable image has the label {some(absent)}")
-    if prompts.plain and prompts.source != "plain templates":
-        warnings.append(
-            f"prompt set {prompts.source!r} has no features for {some(prompts.plain)}: plain templates used"
-        )
-    if prompts.source == "plain templates":
-        warnings.append(
-            "no prompt set: plain templates used for all classes; features make the zero-shot estimate better"
-        )
-    for term in estimates:
-        mixture = scores.mixtures[term.name]
-        if kept := [class_names[k] for k in np.flatnonzero(mixture.abstained & (counts > 0))]:
-            warnings.append(
-                f"the {term.title} losses of {some(kept)} have nothing to split: that selector keeps them all"
-            )
-        if stopped := [class_names[k] for k in np.flatnonzero(~mixture.converged)]:
-            warnings.append(
-                f"the mixture of the {term.title} losses of {some(stopped)} stopped before its optimum; its posteriors"
-                " may be off"
-            )
-    if not scores.converged:
-        warnings.append("the logistic regression stopped before its optimum; its probabilities may be off")
-    return warnings

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +68,13 @@ def _fit_on(problem: Problem, chosen: Tensor, initial: LogisticModel | None = No
     return fit_logistic_regression(
         vectors, labels, problem.n_classes, c=config.c, balanced=config.balanced, initial=initial
     )
+
+
+def fold_keys(ids: Iterable[str], seed: int) -> Tensor:
+    """(n,) int64 what the folds are drawn by: a hash of each id and the seed, whatever the order of the samples."""
+    key = seed.to_bytes(8, "little")
+    digests = (blake2b(sample_id.encode(), digest_size=8, key=key).digest() for sample_id in ids)
+    return torch.from_numpy(np.frombuffer(b"".join(digests), "<i8").copy())
 
 
 def stratified_folds(labels: Tensor, folds: int, keys: Tensor) -> Tensor:
