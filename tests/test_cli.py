@@ -50,6 +50,7 @@ def test_three_commands_from_images_to_numbers(small_images: Path, tmp_path: Pat
     assert result.returncode == 0, result.stderr
     assert "Cache: .clipaudit/images-model-" in result.stdout
     assert "24 labels audited" in result.stdout
+    assert result.stdout.count(str(small_images)) == 1
     assert clipaudit.read_index(tmp_path / "clean.parquet").config.theta_consistency == 0.8
     again = run_cli("select", "--from", "clean.parquet", "--theta-loss", "0.7", "--out", "strict.parquet")
     assert again.returncode == 0, again.stderr

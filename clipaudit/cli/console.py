@@ -129,17 +129,15 @@ def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
 
     doubts = find_doubts(index, top=0)
     counts = doubts.counts
-    print_line(
-        f"[bold]{counts.n:,} labels audited[/bold], {len(index.class_names):,} classes, from"
-        f" {safe(index.metadata['source'])}"
-    )
+    print_line(f"[bold]{counts.n:,} labels audited[/bold], {len(index.class_names):,} classes")
     print_line(f"  clean          {counts.n_clean:,}")
     print_line(f"  in doubt       {counts.n_in_doubt:,}, an estimated noise rate of {index.noise_rate:.1%}")
     if counts.n_unreadable:
         print_line(f"  unreadable     {counts.n_unreadable:,}")
     if counts.n_reviewed:
         print_line(f"  reviewed       {counts.n_reviewed:,} by a person, whose word is kept")
-    show_decided(index.metadata.decided)
+    # An index of an earlier clipaudit does not say what was decided.
+    show_decided({"source": index.metadata.source, **index.metadata.decided})
     if doubts.classes:
         table = Table("class", "in doubt", "of", "share", title="Classes most in doubt", title_justify="left")
         for entry in doubts.classes[:ROWS_SHOWN]:
