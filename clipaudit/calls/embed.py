@@ -113,11 +113,7 @@ def embed(
         UsageError: a shard that does not exist, a number of workers out of range, a cache that is the source or no
             folder.
     """
-    number, shards = shard
-    if not 1 <= number <= shards:
-        raise UsageError(
-            f"shard {number}/{shards} does not exist: shards are numbered 1/{shards} to {shards}/{shards}."
-        )
+    _check_shard(*shard)
     thread_count(workers)
     if cache:
         check_folder(cache, [source], new=False)
@@ -126,24 +122,9 @@ def embed(
     report(EmbedProgress("loading the model"))
     model = load_encoder(encoder)
     folder = Path(cache) if cache else default_cache(opened.location, model.fingerprint)
-    store, work = EmbeddingsCache(folder, _cache_info(opened, model)), _Work()
-    for _ in range(PLANS):
-        store, counts = _planned(store, opened, report)
-        share = dict(store.info.plan[number - 1 :: shards])
-        _fill(store, opened, model, share, thread_count(workers, _fitting_workers(model)), report, work)
-        if share.keys() <= store.part_files().keys():
-            break
-    else:
-        raise CacheError(
-            f"{opened.location} changes while it is embedded: its files were other ones at each of {PLANS} attempts."
-            " Run the same command again when nothing writes there; it goes on where it stopped."
-        )
-    every = store.part_files()
-    files = {name: every[name] for name, _ in store.info.plan if name in every}
-    complete = len(files) == len(store.info.plan)
-    if complete:
-        for name in every.keys() - files.keys():
-            every[name].unlink(missing_ok=True)
+    empty, threads = EmbeddingsCache(folder, _cache_info(opened, model)), thread_count(workers, _fitting_workers(model))
+    store, counts, work = _up_to_date(empty, opened, model, shard, threads, report)
+    files = _planned_files(store)
     unreadable = store.unreadable(files.values())
     _refuse_total_failure(store, unreadable, sum(count for name, count in store.info.plan if name in files))
     return EmbedSummary(
@@ -151,13 +132,42 @@ def embed(
         n_samples=store.info.n_samples,
         n_unreadable=len(unreadable),
         unreadable=tuple(unreadable[:LISTED_UNREADABLE]),
-        complete=complete,
+        complete=len(files) == len(store.info.plan),
         device=str(model.device),
         precision=model.precision,
         decided=store.info.decided,
         notes=tuple(store.info.notes),
         warnings=tuple(_warnings(counts)),
         **asdict(work),
+    )
+
+
+def _check_shard(number: int, shards: int) -> None:
+    if not 1 <= number <= shards:
+        raise UsageError(
+            f"shard {number}/{shards} does not exist: shards are numbered 1/{shards} to {shards}/{shards}."
+        )
+
+
+def _up_to_date(
+    store: EmbeddingsCache, source: Source, model: Encoder, shard: tuple[int, int], workers: int, report: Progress
+) -> tuple[EmbeddingsCache, Counter[str], _Work]:
+    """The cache with all parts of a share of the source, the number of samples of each class, and what was done.
+
+    Raises:
+        CacheError: the source was another one at each attempt.
+    """
+    number, shards = shard
+    work = _Work()
+    for _ in range(PLANS):
+        store, counts = _planned(store, source, report)
+        share = dict(store.info.plan[number - 1 :: shards])
+        _fill(store, source, model, share, workers, report, work)
+        if share.keys() <= store.part_files().keys():
+            return store, counts, work
+    raise CacheError(
+        f"{source.location} changes while it is embedded: its files were other ones at each of {PLANS} attempts."
+        " Run the same command again when nothing writes there; it goes on where it stopped."
     )
 
 
@@ -202,6 +212,16 @@ def _fill(
         work.n_reused += pipeline.n_reused
         work.seconds += pipeline.seconds
         work.seconds_waiting += pipeline.seconds_waiting
+
+
+def _planned_files(store: EmbeddingsCache) -> dict[str, Path]:
+    """The files of the plan's parts that are there; those of no plan go once all of them are."""
+    every = store.part_files()
+    files = {name: every[name] for name, _ in store.info.plan if name in every}
+    if len(files) == len(store.info.plan):
+        for name in every.keys() - files.keys():
+            every[name].unlink(missing_ok=True)
+    return files
 
 
 def _warnings(counts: Mapping[str, int]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.errors import UsageError
@@ -22,7 +23,7 @@ from clipaudit.training.engine import Engine
 from clipaudit.training.methods import method_of
 from clipaudit.training.models import Architecture, build, describe
 from clipaudit.training.pixels import Pixels, load_pixels
-from clipaudit.training.run import Progress, Run, TrainProgress, TrainSummary, decode_material
+from clipaudit.training.run import Load, Progress, Run, TrainProgress, TrainSummary, decode_material
 from clipaudit.training.run_facts import RunFacts
 from clipaudit.training.run_folder import RunFolder
 from clipaudit.training.trainer import Trainer
@@ -97,26 +98,11 @@ def train(
         ),
     )
 
-    def load(samples: data_of.Samples, rows: NDArray[np.int64]) -> tuple[Pixels, NDArray[np.int64]]:
-        return load_pixels(
-            samples,
-            rows,
-            architecture.preprocessing,
-            engine.device,
-            place=pixels,
-            folder=folder.path,
-            workers=threads,
-            report=lambda done, total: report(TrainProgress("decoding", done, total, epochs=config.epochs)),
-        )
-
     with device_faults(engine.device, "Choose a smaller --batch-size, --width or --image-size, or --pixels disk."):
-        material = decode_material(data, test_samples, load)
+        decode = _decoder(architecture, engine, pixels, folder.path, threads, config, report)
+        material = decode_material(data, test_samples, decode)
         method = method_of(material.data.subsets(), config)
-        networks = []
-        for number in range(config.networks):
-            with engine.repeatable(config.seed, 0, number):
-                networks.append(build(architecture, pretrained=config.pretrained))
-        trainer = Trainer(method, networks, material.pixels, engine, config)
+        trainer = Trainer(method, _networks(architecture, engine, config), material.pixels, engine, config)
         return Run(folder, trainer, material, config, report, board).to_the_end()
 
 
@@ -125,6 +111,41 @@ def _check_padding(config: TrainConfig, architecture: Architecture) -> None:
         raise UsageError(
             f"crop_padding must not exceed the images' edge of {architecture.image_size}, not {config.crop_padding}."
         )
+
+
+def _decoder(
+    architecture: Architecture,
+    engine: Engine,
+    place: str,
+    folder: Path,
+    threads: int,
+    config: TrainConfig,
+    report: Progress,
+) -> Load:
+    """What decodes samples for the networks, onto the device or into the folder."""
+
+    def decode(samples: data_of.Samples, rows: NDArray[np.int64]) -> tuple[Pixels, NDArray[np.int64]]:
+        return load_pixels(
+            samples,
+            rows,
+            architecture.preprocessing,
+            engine.device,
+            place=place,
+            folder=folder,
+            workers=threads,
+            report=lambda done, total: report(TrainProgress("decoding", done, total, epochs=config.epochs)),
+        )
+
+    return decode
+
+
+def _networks(architecture: Architecture, engine: Engine, config: TrainConfig) -> list[nn.Module]:
+    """As many as the configuration trains, each with weights of its own draw."""
+    networks = []
+    for number in range(config.networks):
+        with engine.repeatable(config.seed, 0, number):
+            networks.append(build(architecture, pretrained=config.pretrained))
+    return networks
 
 
 def _open_board(out: Path) -> Board:
