@@ -19,6 +19,7 @@ from conftest import DIGITS, without_rights, write_class_folders
 from PIL import Image
 
 import clipaudit
+import clipaudit.calls.embed
 from clipaudit.errors import CacheError, ImageError, SourceError
 from clipaudit.samples import FaultySample, Sample, Source, SourceOptions, open_source
 from clipaudit.samples.labels import read_column
