@@ -100,7 +100,7 @@ class Extended:
 
 def write_copy(root: Path) -> None:
     """The package with the page's additions."""
-    shutil.copytree(REPOSITORY / "clipaudit", root / "clipaudit", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / "clipaudit", root / "clipaudit")
     shutil.copytree(REPOSITORY / "prompts", root / "prompts")
     for name, form, text in BLOCKS:
         file = root / name
@@ -226,12 +226,10 @@ def test_the_new_method_trains_with_its_own_option(extended: Extended) -> None:
     ("command", "fault"),
     [
         ("clipaudit select --mean-temperature 0.1 --out x.parquet", "mean_temperature would have no effect"),
-        ("clipaudit train --index clean.parquet --method ce --smoothing 0.3 --out x", "smoothing belongs to smoothing"),
         ("clipaudit embed nowhere", "a folder of images with JSON files"),
     ],
 )
-def test_the_new_options_belong_to_what_they_are_for(extended: Extended, command: str, fault: str) -> None:
+def test_what_is_new_is_named_where_it_does_not_fit(extended: Extended, command: str, fault: str) -> None:
     result = extended.run(command)
     assert result.returncode in (1, 2)
     assert fault in " ".join(result.stderr.split())
-    assert not list(extended.folder.glob("x*"))
