@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -143,7 +144,7 @@ def test_verdicts_that_leave_little_are_noticed() -> None:
     is_clean[labels == 3] = False
     is_clean[[300, 301]] = True
     (warning,) = decision_warnings(CLASSES, labels, is_clean, rescued)
-    assert "nearly all labels of 'class d' (98 of 100) are in doubt" in warning
+    assert re.search(r"all labels of 'class d' \(98 of 100\).* in doubt", warning)
     rescued[[300, 301]] = True
     (warning,) = decision_warnings(CLASSES, labels, is_clean, rescued)
     assert "no label of 'class d' (2 of 100) was selected" in warning
@@ -158,4 +159,4 @@ def test_prompts_that_say_the_same_are_noticed() -> None:
     (warning,) = prompt_warnings(["a", "b", "c", "d"], texts, range(4), vectors)
     assert warning.startswith("the classes 'a', 'b' have the same prompts")
     (warning,) = prompt_warnings(["a", "b", "c"], texts[1:], range(3), np.full((3, 4), 0.5, np.float32))
-    assert "the prompts of all classes are alike to the model (mean cosine 1.0000)" in warning
+    assert re.search(r"prompts of all classes.*1\.0000", warning)

@@ -102,7 +102,7 @@ def test_every_fault_is_found(tmp_path: Path) -> None:
         (finding.severity for finding in report.findings), key=["error", "warning", "note"].index
     )
     notes = [finding.message for finding in report.findings if finding.severity == "note"]
-    assert "'has the red fur' does not tell apart: coyote, wolf" in notes
+    assert any("'has the red fur'" in note and "coyote, wolf" in note for note in notes)
 
 
 def test_labels_and_classes_are_compared(tmp_path: Path) -> None:
@@ -126,7 +126,8 @@ def test_an_encoder_counts_and_compares(tmp_path: Path) -> None:
     report = check_prompts(file, encoder=encoder)
     assert report.most_tokens is None
     assert len(report.errors) == 1
-    assert "the text encoder reads 77. Shorten: 'A photo of zero, which has q7q7" in report.errors[0]
+    for fact in ("reads 77", "Shorten", "'A photo of zero, which has q7q7"):
+        assert fact in report.errors[0]
     assert any("seven and Seven.: nearly the same to this text encoder" in warning for warning in report.warnings)
     assert check_prompts("digits", encoder=encoder).warnings == []
 
@@ -231,7 +232,7 @@ def test_check_exit_codes(tmp_path: Path, photos: Path) -> None:
     assert run("check", good, "--labels", photos, "--model", DIGITS.model, "--device", "cpu").exit_code == 0
     bad = run("check", good, "digits", "--labels", photos)
     assert bad.exit_code == 1
-    assert "classes of the data that are missing here: fluffy_dragon" in bad.stdout
+    assert re.search("missing.*: fluffy_dragon", bad.stdout)
     hostile = write_set(tmp_path / "hostile.toml", {"[red]\x1b[2J": ["has \x1b[2J"]})
     assert "\x1b" not in run("check", hostile).stdout
     assert "\x1b" not in run("show", hostile).stdout

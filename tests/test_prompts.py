@@ -251,7 +251,7 @@ def test_a_thousand_classes_with_one_text_are_a_short_report(tmp_path: Path) -> 
     lines = "".join(entry(f"class {k}", features) for k in range(1_000))
     (tmp_path / "p.toml").write_text(toml(lines))
     report = check_prompts(tmp_path / "p.toml", labels=["dog"])
-    assert "more than 100 pairs of classes are nearly the same" in report.warnings
+    assert any("more than 100 pairs" in warning for warning in report.warnings)
     assert len(report.findings) < 120
     assert all(len(finding.message) < 500 for finding in report.findings)
     assert "class 19 and 980 more" in report.findings[-1].message

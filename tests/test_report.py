@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 from base64 import b64decode, b64encode
@@ -283,8 +284,8 @@ def test_many_classes_are_collapsed_and_the_page_says_so(tmp_path: Path) -> None
         rows += [Row(f"{k}-c{i}.png", name, (name, 0.9, 0.9), (name, 0.9, 0.9)) for i in range(20)]
     summary = clipaudit.write_report(index_of(rows, tmp_path), tmp_path / "report.html", top=10)
     page = Page.of(tmp_path / "report.html")
-    assert "The 60 classes with most labels in doubt have charts and images; the table below has all 90." in page.text
-    assert "The 90 most frequent of 90 pairs; of each, up to 6 images are in this file." in page.text
+    assert re.search(r"The 60 classes with most labels in doubt [^.]*all 90\.", page.text)
+    assert re.search(r"90 most frequent of 90 pairs; [^.]*up to 6 images", page.text)
     assert sum(tag == "details" and held.get("class") == "class" for tag, held in page.tags) == 60
     assert summary.n_shown <= 10 + 90 * 6 + 60 * 8
     assert all(sum(s["given"] == k and not s["clean"] for s in page.data["samples"]) >= 6 for k in range(90))

@@ -205,7 +205,7 @@ def test_options_without_effect_or_meaning_are_refused(run_cli: Cli, words: tupl
 
 
 def test_more_folds_or_neighbours_than_images_are_refused(noisy_cache: Path) -> None:
-    with pytest.raises(UsageError, match="neighbours must be at most 599 with 600 readable images, not 600"):
+    with pytest.raises(UsageError, match=r"neighbours .* 599 .*600 readable images, not 600"):
         clipaudit.select(noisy_cache, config=AuditConfig(induced="neighbours", neighbours=600), device="cpu")
 
 
