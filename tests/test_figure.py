@@ -26,7 +26,9 @@ Digits = tuple[Path, dict[str, str]]
 @pytest.fixture
 def svg_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let SVG hold texts as texts, so that a test can read them."""
-    monkeypatch.setitem(sys.modules["clipaudit.report.figure"]._STYLE, "svg.fonttype", "none")
+    import matplotlib
+
+    monkeypatch.setitem(matplotlib.rcParamsDefault, "svg.fonttype", "none")
 
 
 def texts(path: Path) -> list[str]:

@@ -163,17 +163,17 @@ def test_clothing1m(tmp_path: Path) -> None:
         import_dataset("clothing1m", folder, tmp_path / "m.parquet")
 
 
-def test_a_truth_that_begins_after_the_first_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truth_that_begins_after_the_first_batch(tmp_path: Path) -> None:
+    n = 30_000  # More than a table is written with at once.
     files = {
-        "noisy_label_kv.txt": "a.jpg 0\nb.jpg 1\n",
+        "noisy_label_kv.txt": "".join(f"{number}.jpg {number % 2}\n" for number in range(n)),
         "clean_label_kv.txt": "c.jpg 2\n",
-        "noisy_train_key_list.txt": "a.jpg\nb.jpg\n",
+        "noisy_train_key_list.txt": "".join(f"{number}.jpg\n" for number in range(n)),
         **dict.fromkeys(["clean_train_key_list.txt", "clean_val_key_list.txt"], ""),
         "clean_test_key_list.txt": "c.jpg\n",
     }
-    monkeypatch.setattr("clipaudit.calls.import_.ROWS_AT_ONCE", 2)
     import_dataset("clothing1m", write(tmp_path / "c", files), tmp_path / "m.parquet")
-    assert pq.read_table(tmp_path / "m.parquet")["label_true"].to_pylist() == [None, None, "Knitwear"]
+    assert pq.read_table(tmp_path / "m.parquet")["label_true"].to_pylist() == [*[None] * n, "Knitwear"]
 
 
 def test_red_mini_imagenet(tmp_path: Path) -> None:

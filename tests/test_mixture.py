@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
 
 from clipaudit.errors import ClipAuditError
-from clipaudit.selectors import mixture
 from clipaudit.selectors.mixture import LossSplit, split_losses
 
 
@@ -25,8 +24,8 @@ def noisy_losses(n: int, k: int, seed: int, *, width: float = 0.3) -> tuple[np.n
     return losses, labels
 
 
-def split(losses: np.ndarray, labels: np.ndarray, k: int) -> LossSplit:
-    return split_losses(torch.tensor(losses), torch.tensor(labels), k)
+def split(losses: np.ndarray, labels: np.ndarray, k: int, **options: int) -> LossSplit:
+    return split_losses(torch.tensor(losses), torch.tensor(labels), k, **options)
 
 
 def mean_log_likelihood(x: np.ndarray, weights: np.ndarray, means: np.ndarray, deviations: np.ndarray) -> float:
@@ -87,12 +86,11 @@ def test_the_order_of_the_rows_does_not_matter_to_the_bit() -> None:
     assert torch.equal(one.means, two.means)
 
 
-def test_groups_of_classes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_of_classes_change_nothing() -> None:
     losses, labels = noisy_losses(2000, 20, 6)
     labels[labels == 4] = 5  # An empty class.
     whole = split(losses, labels, 20)
-    monkeypatch.setattr(mixture, "GROUP_SAMPLES", 150)
-    parts = split(losses, labels, 20)
+    parts = split(losses, labels, 20, group_samples=150)
     torch.testing.assert_close(whole.posterior, parts.posterior, atol=1e-9, rtol=0)
     assert torch.equal(whole.abstained, parts.abstained)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import shutil
 import threading
 import time
 import tracemalloc
@@ -300,7 +302,7 @@ def test_classes_that_fail_are_listed(photos: Path, tmp_path: Path, server: Serv
     words = ("generate", photos, "--out", tmp_path / "p.toml", "--endpoint", server.url, "--llm", "m")
     result = run(*words)
     assert result.exit_code == 1
-    assert "fluffy dragon: the answer holds no JSON list of strings" in result.stdout
+    assert re.search("fluffy dragon: .*no JSON list", result.stdout)
     assert "4 classes got features" in result.stdout
     assert "\x1b" not in result.output
     again = run(*words)
@@ -460,13 +462,12 @@ def tiny_language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_a_local_model_that_talks_nonsense(
-    photos: Path, tmp_path: Path, tiny_language_model: Path, chat: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("clipaudit.prompts.language_models.MAX_NEW_TOKENS", 20)
-    model = LocalModel(tiny_language_model, device="cpu")
+def test_a_local_model_that_talks_nonsense(photos: Path, tmp_path: Path, tiny_language_model: Path, chat: bool) -> None:
+    folder = shutil.copytree(tiny_language_model, tmp_path / "model")
     if chat:
-        model._tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+        template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+        (folder / "chat_template.jinja").write_text(template)
+    model = LocalModel(folder, device="cpu", max_new_tokens=20)
     assert model.answer([{"role": "user", "content": "say"}]) == model.answer([{"role": "user", "content": "say"}])
     summary = generate_prompts(photos, tmp_path / "p.toml", model)
     assert [outcome.fault for outcome in summary.failed] == ["the answer holds no JSON list of strings"] * 5

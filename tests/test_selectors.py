@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.neighbors import NearestNeighbors
+from vector_parts import InParts
 
 from clipaudit.auditing.method import EstimateScores, decide, score
 from clipaudit.config import PRESETS, AuditConfig, preset, votes_needed
@@ -63,21 +64,20 @@ def test_consistency_is_exactly_one_at_the_largest_probability() -> None:
     assert (c == 1).all()
 
 
-def test_chunks_do_not_change_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_do_not_change_an_estimate() -> None:
     embeddings, labels = unit_rows(301, 8).half(), torch.arange(301) % 3
     zero_shot = ZeroShot(unit_rows(3, 8, seed=1), [0, 1, 2], 0.07)
     whole = estimate([zero_shot], InMemory(embeddings), labels)
-    monkeypatch.setattr("clipaudit.estimates.base.CHUNK_BYTES", 10 * zero_shot.row_bytes)
-    parts = estimate([zero_shot], InMemory(embeddings), labels)
+    parts = estimate([zero_shot], InParts([embeddings], most=10), labels)
     torch.testing.assert_close(whole[0][0].log_p_label, parts[0][0].log_p_label)
     assert torch.equal(whole[1], parts[1])
 
 
-def test_neighbours_agree_with_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most", [7, 64, 200])
+def test_neighbours_agree_with_scikit_learn(most: int) -> None:
     embeddings = unit_rows(200, 6)
     labels = torch.randint(0, 4, (200,), generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(Neighbours, "_block", property(lambda self: 64))
-    log_p = Neighbours(InMemory(embeddings), labels, 4, 10).log_proba(embeddings, torch.arange(200))
+    log_p = Neighbours(InParts([embeddings], most), labels, 4, 10).log_proba(embeddings, torch.arange(200))
     _, nearest = NearestNeighbors(n_neighbors=11).fit(embeddings).kneighbors(embeddings)
     for row in range(200):
         votes = np.bincount(labels[nearest[row, 1:]], minlength=4)

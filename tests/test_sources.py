@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -19,7 +20,7 @@ from conftest import DIGITS, without_rights, write_class_folders
 from PIL import Image
 
 import clipaudit
-import clipaudit.calls.embed
+from clipaudit.calls.embed import EmbedProgress
 from clipaudit.errors import CacheError, ImageError, SourceError
 from clipaudit.samples import FaultySample, Sample, Source, SourceOptions, open_source
 from clipaudit.samples.labels import read_column
@@ -397,7 +398,7 @@ def test_what_systems_leave_between_the_files_is_passed_over_and_counted(tmp_pat
     source = open_source(tmp_path)
     assert ids(source) == ["cat/1.png", "dog/2.png"]
     notes = source.notes()
-    assert "2 file(s) or folder(s) of the system named '@eaDir' passed over" in notes
+    assert any(note.startswith("2 ") and "'@eaDir'" in note and "passed over" in note for note in notes)
     assert len(notes) == 7
 
 
@@ -424,8 +425,8 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (faulty,) = (sample for sample in found if isinstance(sample, FaultySample))
     assert "symbolic links" in faulty.reason
     notes = " ".join(source.notes())
-    assert "84 link(s) to a folder that is read in its own place" in notes
-    assert "1 link(s) to a folder that another link leads to" in notes
+    assert re.search(r"\b84 link.* read in its own place", notes)
+    assert re.search(r"\b1 link\S* to a folder that another link", notes)
 
 
 def test_a_class_folder_may_be_a_link(tmp_path: Path) -> None:
@@ -466,20 +467,20 @@ def test_only_regular_files_are_opened(odd_files: Path, run_cli: Cli) -> None:
     result = run_cli("embed", odd_files, "--model", DIGITS.model, "--device", "cpu", timeout=100)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("the path leads to a named pipe, not to a file") == 2
-    assert "dog/folder.png: the path leads to a device, not to a file" in result.stdout
+    assert re.search("dog/folder.png: .*a device, not", result.stdout)
     for path in ("pipe", "x.parquet", "cat/pipe.png"):
         named = run_cli("embed", odd_files / path, "--model", DIGITS.model, timeout=100)
         assert (named.returncode, "a named pipe, not a file" in named.stderr) == (1, True), named.stderr
     assert run_cli("embed", "/dev/zero", "--model", DIGITS.model, timeout=100).returncode == 1
 
 
-def test_a_size_that_lies_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_size_that_lies_does_not_matter(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.png", "dog/2.png")
     (tmp_path / "cat" / "status.png").symlink_to("/proc/self/status")
     source = open_source(tmp_path)
     assert b"VmPeak" in source.read("cat/status.png")
-    monkeypatch.setattr("clipaudit.samples.base.MAX_FILE_BYTES", 10)
-    with pytest.raises(ImageError, match="over 10 bytes, the limit"):
+    os.truncate(tmp_path / "cat" / "1.png", (1 << 30) + 1)
+    with pytest.raises(ImageError, match="over 1,073,741,824 bytes"):
         source.read("cat/1.png")
 
 
@@ -677,30 +678,24 @@ def test_a_run_that_has_failed_offers_no_next_step(tmp_path: Path, run_cli: Cli)
     assert "Traceback" not in result.stderr
 
 
-def change_while_embedding(monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
-    """Call `change` after every plan, as if somebody wrote into the source."""
-    planned = clipaudit.calls.embed._planned
-
-    def then_change(*arguments: object) -> object:
-        result = planned(*arguments)  # type: ignore[arg-type]
-        change()
-        return result
-
-    monkeypatch.setattr("clipaudit.calls.embed._planned", then_change)
+def after_scanning(change: Callable[[], object]) -> Callable[[EmbedProgress], None]:
+    """Calls `change` after every plan, as if somebody wrote into the source."""
+    return lambda progress: change() if progress.stage == "scanning" else None
 
 
-def test_a_source_that_changes_meanwhile_is_planned_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_changes_meanwhile_is_planned_again(tmp_path: Path) -> None:
     root = touch(tmp_path / "p", "cat/1.png", "dog/2.png")
     times = iter([10**18])
-    change_while_embedding(monkeypatch, lambda: [os.utime(root / "cat/1.png", ns=(t, t)) for t in times] and None)
-    summary = clipaudit.embed(root, cache=tmp_path / "c", encoder=DIGITS)
+    once = after_scanning(lambda: [os.utime(root / "cat/1.png", ns=(t, t)) for t in times])
+    summary = clipaudit.embed(root, cache=tmp_path / "c", encoder=DIGITS, progress=once)
     assert (summary.complete, summary.n_samples) == (True, 2)
     rows = clipaudit.EmbeddingsCache.open(tmp_path / "c").read()
     assert rows.readable.all()
     endless = iter(range(10**18, 2 * 10**18, 10**15))
-    change_while_embedding(monkeypatch, lambda: os.utime(root / "dog/2.png", ns=(0, next(endless))))
+    always = after_scanning(lambda: os.utime(root / "dog/2.png", ns=(0, next(endless))))
     with pytest.raises(CacheError, match="changes while it is embedded"):
-        clipaudit.embed(root, cache=tmp_path / "d", encoder=DIGITS)
+        clipaudit.embed(root, cache=tmp_path / "d", encoder=DIGITS, progress=always)
+    assert next(endless) > 10**18, "the source was never changed"
 
 
 def test_a_manifest_with_the_folder_of_the_cache_is_no_endless_change(tmp_path: Path, run_cli: Cli) -> None:

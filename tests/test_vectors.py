@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from vector_parts import InParts
 
 from clipaudit.auditing.method import Scores, score
 from clipaudit.config import AuditConfig
@@ -15,44 +14,9 @@ from clipaudit.errors import ClipAuditError
 from clipaudit.estimates import InMemory, Problem, Vectors
 from clipaudit.estimates.joint import Joint
 from clipaudit.estimates.logistic import fit_logistic_regression
-from clipaudit.estimates.neighbours import Neighbours
 from clipaudit.vocabulary import ESTIMATES
 
 N, D, K = 900, 24, 4
-
-
-class InParts:
-    """Vectors in several tensors, of any float types; no chunk crosses a border."""
-
-    def __init__(self, parts: list[Tensor]) -> None:
-        self.parts = parts
-
-    def __len__(self) -> int:
-        """n."""
-        return sum(map(len, self.parts))
-
-    @property
-    def dimension(self) -> int:
-        """d."""
-        return self.parts[0].shape[1]
-
-    def chunks(self, rows: int) -> Iterator[tuple[slice, Tensor]]:
-        """See Vectors."""
-        start = 0
-        for part in self.parts:
-            for chunk in part.split(rows):
-                yield slice(start, start + len(chunk)), chunk.float()
-                start += len(chunk)
-
-    def take(self, rows: Tensor) -> Tensor:
-        """See Vectors."""
-        return torch.cat([part.float() for part in self.subset(rows).parts])
-
-    def subset(self, rows: Tensor) -> InParts:
-        """See Vectors."""
-        ends = torch.tensor([len(part) for part in self.parts]).cumsum(0)
-        number = torch.bucketize(rows, ends, right=True)
-        return InParts([part[rows[number == i] - ends[i] + len(part)] for i, part in enumerate(self.parts)])
 
 
 def samples(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,13 +34,6 @@ def in_parts(images: Tensor) -> InParts:
     """Parts of odd sizes: one of them empty, one in single precision."""
     first, second, third, fourth = images.split([301, 0, 7, len(images) - 308])
     return InParts([first, second, third.float(), fourth])
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks that are smaller than the parts, and of other sizes."""
-    monkeypatch.setattr("clipaudit.estimates.base.CHUNK_BYTES", 1 << 13)
-    monkeypatch.setattr(Neighbours, "_block", property(lambda self: 64))
 
 
 @pytest.mark.parametrize(

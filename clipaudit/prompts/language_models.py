@@ -246,13 +246,14 @@ class LocalModel:
     Args:
         folder: What `save_pretrained` writes, of a causal language model and its tokenizer.
         device: "auto" or a torch device.
+        max_new_tokens: Length of an answer at most.
 
     Raises:
         ModelError: the folder cannot be loaded.
         UsageError: the device cannot be used.
     """
 
-    def __init__(self, folder: Path, *, device: str = "auto") -> None:
+    def __init__(self, folder: Path, *, device: str = "auto", max_new_tokens: int = MAX_NEW_TOKENS) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from clipaudit.clip.devices import choose_device
@@ -264,7 +265,7 @@ class LocalModel:
             )
         check_model_folder(str(folder))
         place: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-        self._folder, self._device = folder, choose_device(device)
+        self._folder, self._device, self._max_new_tokens = folder, choose_device(device), max_new_tokens
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **place)
             # Pickled weights could run code.
@@ -281,9 +282,9 @@ class LocalModel:
 
         tokens = self._tokens(messages)
         length, limit = tokens.shape[1], getattr(self._model.config, "max_position_embeddings", None)
-        if limit and length + MAX_NEW_TOKENS > limit:
+        if limit and length + self._max_new_tokens > limit:
             raise ModelError(
-                f"{length} tokens to read and {MAX_NEW_TOKENS} to write are more than the {limit} that"
+                f"{length} tokens to read and {self._max_new_tokens} to write are more than the {limit} that"
                 f" {self._folder} has room for. Choose a model that reads more."
             )
         with torch.inference_mode():
@@ -291,7 +292,7 @@ class LocalModel:
                 tokens,
                 attention_mask=torch.ones_like(tokens),
                 do_sample=False,
-                max_new_tokens=MAX_NEW_TOKENS,
+                max_new_tokens=self._max_new_tokens,
                 pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
             )
         return str(self._tokenizer.decode(generated[0, length:], skip_special_tokens=True))

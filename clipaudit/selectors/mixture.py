@@ -18,7 +18,7 @@ from clipaudit.errors import ClipAuditError
 MIN_SAMPLES = 10
 # scikit-learn's: added to every variance, in units of the scaled losses.
 REG_COVAR = 1e-6
-# Samples that are worked on together; bounds the temporary memory at some 100 bytes each.
+# Bounds the temporary memory at some 400 MB.
 GROUP_SAMPLES = 1 << 22
 # Components that ended closer than this, in units of the scaled losses, are one.
 MIN_DISTANCE = 1e-6
@@ -58,6 +58,7 @@ def split_losses(
     min_samples: int = MIN_SAMPLES,
     tolerance: float = 1e-8,
     max_iterations: int = 2000,
+    group_samples: int = GROUP_SAMPLES,
 ) -> LossSplit:
     """Split the losses of each class in two by EM from the exact best 2-means split.
 
@@ -74,6 +75,8 @@ def split_losses(
         min_samples: Classes with fewer samples are not split.
         tolerance: EM ends for a class when its mean log-likelihood rises by less in a step.
         max_iterations: EM steps at most.
+        group_samples: Samples of whole classes that are worked on together, at some 100 bytes of temporary memory each;
+            the result is the same.
 
     Raises:
         ClipAuditError: a loss is not finite; the message names its row.
@@ -90,7 +93,7 @@ def split_losses(
     lengths = torch.bincount(classes, minlength=n_classes)
 
     fits = []
-    for first, last in _groups(lengths):
+    for first, last in _groups(lengths, group_samples):
         start, stop = int(lengths[:first].sum()), int(lengths[:last].sum())
         fits.append(_fit(values[start:stop], lengths[first:last], min_samples, tolerance, max_iterations))
     posterior, raw_posterior = torch.empty_like(values), torch.empty_like(values)
@@ -108,11 +111,11 @@ def split_losses(
     )
 
 
-def _groups(lengths: Tensor) -> list[tuple[int, int]]:
-    """Neighbouring classes, as (first, past the last), that hold about GROUP_SAMPLES samples together."""
+def _groups(lengths: Tensor, group_samples: int) -> list[tuple[int, int]]:
+    """Neighbouring classes, as (first, past the last), that hold about `group_samples` samples together."""
     borders, held = [0], 0
     for k, length in enumerate(lengths.tolist()):
-        if held and held + length > GROUP_SAMPLES:
+        if held and held + length > group_samples:
             borders.append(k)
             held = 0
         held += length
