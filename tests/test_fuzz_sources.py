@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fuzzing import LostError, campaign, size
-from test_sources import digit, write_parquet
+from source_helpers import digit, write_parquet
 
 from clipaudit.errors import ImageError
 from clipaudit.samples import open_source
