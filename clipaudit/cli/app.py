@@ -25,11 +25,11 @@ COMMANDS = {
     "corrupt": "corrupt:corrupt",
     "demo": "demo:demo",
     "import": "import_:import_",
-    "prompts list": "prompts:list_sets",
-    "prompts show": "prompts:show",
-    "prompts check": "prompts:check",
-    "prompts new": "prompts:new",
-    "prompts generate": "prompts:generate",
+    "prompts list": "prompts.list:list_sets",
+    "prompts show": "prompts.show:show",
+    "prompts check": "prompts.check:check",
+    "prompts new": "prompts.new:new",
+    "prompts generate": "prompts.generate:generate",
 }
 # What the commands of two words have in common.
 GROUPS = {"prompts": "See, check and write what the classes look like, in words."}

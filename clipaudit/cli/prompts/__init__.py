@@ -1,0 +1,1 @@
+"""`clipaudit prompts`: one file a command."""

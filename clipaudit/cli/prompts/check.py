@@ -1,0 +1,74 @@
+"""`clipaudit prompts check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipaudit.cli import options
+from clipaudit.cli.prompts.sources import LabelColumn, PathColumn, refuse_without_effect, source_options
+
+if TYPE_CHECKING:
+    from clipaudit.prompts.check import PromptReport
+
+
+def check(
+    sets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE|NAME", help="Files or shipped sets.", show_default="all shipped sets"),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Labelled images: their classes and those of the set are compared.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Count tokens with this dual encoder's own tokenizer, and find classes that it hardly tells apart."
+            " Local folder or hub id.",
+            show_default="an estimate of the tokens from above",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    names: options.Names = None,
+    label_column: LabelColumn = None,
+    path_column: PathColumn = None,
+) -> None:
+    """Check prompt sets: clipaudit prompts check animals.toml --labels photos/
+
+    Exit code 1 where something has to be put right; warnings alone give 0.
+    """
+    from clipaudit.clip.encoders import EncoderOptions, load_encoder
+    from clipaudit.prompts.check import check_prompts
+    from clipaudit.prompts.sets import shipped_prompt_sets
+    from clipaudit.prompts.writing import source_classes
+
+    if labels is None:
+        given = {"--names": names, "--label-column": label_column, "--path-column": path_column}
+        refuse_without_effect("--labels", {option: value is not None for option, value in given.items()})
+    if model is None:
+        refuse_without_effect("--model", {"--device": device != "auto"})
+    known = source_classes(labels, source_options(names, label_column, path_column)) if labels else None
+    encoder = load_encoder(EncoderOptions(model=model, device=device)) if model else None
+    reports = [check_prompts(name, labels=known, encoder=encoder) for name in sets or shipped_prompt_sets()]
+    for report in reports:
+        _show_report(report)
+    if any(report.errors for report in reports):
+        raise typer.Exit(1)
+
+
+def _show_report(report: PromptReport) -> None:
+    from clipaudit.cli.console import print_line, safe
+
+    n_errors, n_warnings = len(report.errors), len(report.warnings)
+    verdict = f"{n_errors} error(s), {n_warnings} warning(s)" if n_errors or n_warnings else "clean"
+    tokens = f", at most {report.most_tokens} tokens a prompt" if report.most_tokens else ""
+    sizes = f"{report.n_classes:,} classes, {report.n_prompts:,} prompts{tokens}: " if report.n_classes else ""
+    print_line(f"[bold]{safe(report.name)}[/bold]: {sizes}{verdict}")
+    colours = {"error": "red", "warning": "yellow", "note": "dim"}
+    for finding in report.findings:
+        colour = colours[finding.severity]
+        print_line(f"  [{colour}]{finding.severity}[/{colour}] {safe(finding.message)}")

@@ -1,0 +1,27 @@
+"""`clipaudit prompts new`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipaudit.cli import options
+from clipaudit.cli.prompts.sources import LabelColumn, PathColumn, Source, source_options
+
+
+def new(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="The file to write; an existing one is refused.", show_default=False)],
+    names: options.Names = None,
+    label_column: LabelColumn = None,
+    path_column: PathColumn = None,
+) -> None:
+    """Write a prompt file to fill in, with every class of a source: clipaudit prompts new photos/ --out photos.toml"""
+    from clipaudit.cli.console import print_line, safe
+    from clipaudit.prompts.writing import new_prompts
+
+    written = new_prompts(source, out, source_options(names, label_column, path_column))
+    print_line(f"{len(written.classes):,} classes in {safe(out)}. Give each its features, then:")
+    print_line(f"clipaudit prompts check {safe(out)} --labels {safe(source)}")
