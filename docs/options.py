@@ -9,18 +9,21 @@ from typing import Any
 
 from clipaudit.config import PRESETS, AuditConfig
 from clipaudit.options import Option
+from clipaudit.options.shared import COLUMNS, ENCODER
 from clipaudit.training.config import train_options
 from clipaudit.training.recipes import RECIPES
 
 PAGE = Path(__file__).with_name("options.md")
 BEGINNING = """# Options
 
-The options that decide what `select` and `train` compute, with their true defaults, also under presets and recipes.
+The options that decide what `embed`, `select` and `train` compute, with their defaults, also under presets and recipes.
 `make docs` writes this page from the entries that the command line, the checks and the files' metadata follow, and CI
 checks it. `--help` shows them beside the options of the call itself ([commands](commands.md)).
 """
 _FIELDS = "Fields of `clipaudit.{}`; `clipaudit.{}(name, **changes)` makes one, and each option overrides the {}."
+_EMBED = "Fields of `clipaudit.EncoderOptions`, and, in the panel Source, of `clipaudit.SourceOptions`."
 SECTIONS = (
+    ("clipaudit embed", _EMBED, {entry.name: entry for entry in (*ENCODER, *COLUMNS)}, {}),
     ("clipaudit select", _FIELDS.format("AuditConfig", "preset", "preset"), AuditConfig.entries(), PRESETS),
     ("clipaudit train", _FIELDS.format("TrainConfig", "recipe", "recipe"), train_options(), RECIPES),
 )

@@ -75,7 +75,7 @@ def test_output_in_a_pipe_is_plain(small_images: Path, run_cli: Cli) -> None:
         (("embed", "nowhere"), 1, "does not exist"),
         (("embed", "images", "--shard", "two"), 2, "not of the form i/n"),
         (("embed", "images", "--model", MODEL, "--device", "abacus"), 2, "cannot be used"),
-        (("embed", "images", "--model", MODEL, "--batch-size", "0"), 2, "the batch size must"),
+        (("embed", "images", "--model", MODEL, "--batch-size", "0"), 2, "batch_size must"),
         (("select",), 1, "no embeddings cache"),
         (("select", "--preset", "mnist"), 2, "unknown preset"),
         (("select", "--temperature", "warm"), 2, "'model' or a number"),

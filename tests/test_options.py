@@ -21,7 +21,7 @@ from clipaudit.config import ALIASES, PRESETS, AuditConfig, preset
 from clipaudit.errors import UsageError
 from clipaudit.options import RESEARCHERS, Option, Options, option
 from clipaudit.options.kinds import Choice, Kind, Names, Numbers, Range, Switch, Text
-from clipaudit.options.shared import DEVICE, PIXELS, TRAIN_PRECISION, WORKERS
+from clipaudit.options.shared import COLUMNS, ENCODER, PIXELS, TRAIN_PRECISION, WORKERS
 from clipaudit.training.config import TrainConfig, train_options
 from clipaudit.training.methods import METHODS, method_of
 from clipaudit.training.recipes import RECIPES, recipe
@@ -93,7 +93,7 @@ def entries() -> Iterator[Option]:
     """The options of every call."""
     yield from AuditConfig.entries().values()
     yield from train_options().values()
-    yield from (DEVICE, TRAIN_PRECISION, PIXELS, WORKERS)
+    yield from (*ENCODER, *COLUMNS, TRAIN_PRECISION, PIXELS, WORKERS)
 
 
 @pytest.mark.parametrize("entry", list(entries()), ids=lambda entry: entry.name)

@@ -36,9 +36,7 @@ def corrupt(
             help="Embeddings of the source, for instance.", show_default="the one that embed made below .clipaudit/"
         ),
     ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column with the true labels.", show_default="recognised")
-    ] = None,
+    label_column: options.LabelColumn = None,
     names: options.Names = None,
 ) -> None:
     """Make labels wrong on purpose: clipaudit corrupt photos/ --kind symmetric --rate 0.4 --out noisy.csv
@@ -49,7 +47,6 @@ def corrupt(
     from clipaudit.calls.corrupt import read_map
     from clipaudit.cli.console import print_line, safe
     from clipaudit.files import check_output
-    from clipaudit.samples import SourceOptions, read_names
 
     check_output(out, [map_file, names])
     result = run(
@@ -60,7 +57,7 @@ def corrupt(
         seed=seed,
         mapping=read_map(map_file) if map_file else None,
         cache=cache,
-        options=SourceOptions(label_column=label_column, names=read_names(names) if names else None),
+        options=options.source_options(names, label_column=label_column),
     )
     print_line(
         f"[bold]{result.n_wrong:,} of {result.n_samples:,} labels are wrong[/bold], a rate of {result.rate:.4f}"

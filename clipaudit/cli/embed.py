@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from clipaudit.cli import options
 from clipaudit.errors import UsageError
+from clipaudit.options.shared import COLUMNS, ENCODER, WORKERS
+
+_WORKERS = replace(WORKERS, unset="one a core; with the model on the CPU, one for eight cores")
 
 
+@options.taking([*ENCODER, *COLUMNS])
 def embed(
     source: Annotated[
         Path,
@@ -25,84 +30,33 @@ def embed(
         Path | None,
         typer.Option(help="Folder of the embeddings cache.", show_default=".clipaudit/SOURCE-MODEL-HASH"),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="Hugging Face dual encoder: local folder or hub id.", rich_help_panel="Model")
-    ] = "openai/clip-vit-base-patch32",
-    revision: Annotated[
-        str | None,
-        typer.Option(help="Branch, tag or commit on the hub.", show_default="main", rich_help_panel="Model"),
-    ] = None,
-    device: options.Device = "auto",
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="Arithmetic: float32, bfloat16, float16, or auto: half precision where the device is faster in it.",
-            rich_help_panel="Model",
-        ),
-    ] = "auto",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Images a step. It shrinks by itself when memory runs out.",
-            show_default="fitted to the device",
-            rich_help_panel="Model",
-        ),
-    ] = None,
-    exact: Annotated[
-        bool,
-        typer.Option(
-            "--exact",
-            help="Let the model's own image processor prepare each image, without reduced JPEG decoding (which keeps a"
-            " cosine above 0.999 to it). Slower.",
-            rich_help_panel="Model",
-        ),
-    ] = False,
-    path_column: Annotated[
-        str | None,
-        typer.Option(help="Manifest column with the paths.", show_default="recognised", rich_help_panel="Source"),
-    ] = None,
-    label_column: Annotated[
-        str | None,
-        typer.Option(help="Column with the labels.", show_default="recognised", rich_help_panel="Source"),
-    ] = None,
-    image_column: Annotated[
-        str | None,
-        typer.Option(help="Parquet column with image bytes.", show_default="recognised", rich_help_panel="Source"),
-    ] = None,
     names: options.Names = None,
     shard: Annotated[
         str,
         typer.Option(
-            help="Do the i-th of n shares of the work (i/n): n processes or machines fill one cache.",
+            help="Embed only share i of n (i/n), so that n processes or machines fill one cache.",
             rich_help_panel="Work",
         ),
     ] = "1/1",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Decoding threads (1 to 256).",
-            show_default="one a core; with the model on the CPU, one for eight",
-            rich_help_panel="Work",
-        ),
-    ] = None,
+    workers: Annotated[int | None, options.declared(_WORKERS)] = None,
+    *,
+    changes: dict[str, Any],
 ) -> None:
     """Embed images into a cache: clipaudit embed photos/
 
-    Given again, it goes on where it was interrupted, and notices changed, added and removed files.
+    Rerun an interrupted command, and it resumes. It notices changed, added and removed files.
     """
     from clipaudit.calls.embed import embed as run
     from clipaudit.cli.console import EmbedDisplay, show_embed_summary
     from clipaudit.clip.encoders import EncoderOptions
-    from clipaudit.samples import SourceOptions, read_names
 
-    encoder = EncoderOptions(model, revision, device, precision, batch_size, exact)
-    source_options = SourceOptions(path_column, label_column, image_column, read_names(names) if names else None)
+    columns = {entry.name: changes.pop(entry.name, None) for entry in COLUMNS}
     with EmbedDisplay() as display:
         summary = run(
             source,
             cache=cache,
-            encoder=encoder,
-            options=source_options,
+            encoder=EncoderOptions(**changes),
+            options=options.source_options(names, **columns),
             shard=_parse_shard(shard),
             workers=workers,
             progress=display.update,

@@ -6,13 +6,16 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clipaudit.options import RESEARCHERS, Option
 from clipaudit.options.kinds import Switch
-from clipaudit.options.shared import DEVICE, TRAIN_PRECISION, WORKERS
+from clipaudit.options.shared import DEVICE, LABEL_COLUMN, PATH_COLUMN, TRAIN_PRECISION, WORKERS
+
+if TYPE_CHECKING:
+    from clipaudit.samples import SourceOptions
 
 Command = Callable[..., None]
 # The parameter of a command that receives what was given.
@@ -39,6 +42,8 @@ Device = Annotated[str, declared(DEVICE)]
 DeviceIfGiven = Annotated[str | None, declared(DEVICE)]
 TrainPrecision = Annotated[str, declared(TRAIN_PRECISION)]
 Workers = Annotated[int | None, declared(WORKERS)]
+LabelColumn = Annotated[str | None, declared(LABEL_COLUMN)]
+PathColumn = Annotated[str | None, declared(PATH_COLUMN)]
 Names = Annotated[
     Path | None,
     typer.Option(
@@ -47,6 +52,13 @@ Names = Annotated[
         rich_help_panel="Source",
     ),
 ]
+
+
+def source_options(names: Path | None, **columns: str | None) -> SourceOptions:
+    """How to read a source: the file of --names, and the columns by the fields of SourceOptions."""
+    from clipaudit.samples import SourceOptions, read_names
+
+    return SourceOptions(**columns, names=read_names(names) if names else None)
 
 
 def taking(

@@ -29,14 +29,13 @@ def predict(
     from clipaudit.calls.predict import predict as apply
     from clipaudit.cli.console import print_line, safe, stages
     from clipaudit.files import check_images, check_output, write_atomically
-    from clipaudit.samples import SourceOptions, read_names
 
     check_output(out, [source, names])
     with stages() as show:
         table = apply(
             run,
             source,
-            options=SourceOptions(names=read_names(names)) if names else None,
+            options=options.source_options(names),
             weights=weights,
             device=device,
             precision=precision,

@@ -25,15 +25,14 @@ from clipaudit.clip.devices import (
     is_lack_of_memory,
 )
 from clipaudit.clip.trial import check_model_folder, check_processor, check_weights, model_faults, try_out
-from clipaudit.errors import ImageError, ModelError, PromptError, UsageError
+from clipaudit.errors import ImageError, ModelError, PromptError
 from clipaudit.images.decoding import Preprocessing, opened
+from clipaudit.options.shared import BATCH_SIZE, MODEL, PRECISION
 
 if TYPE_CHECKING:
     import torch
 
-DEFAULT_MODEL = "openai/clip-vit-base-patch32"
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-CPU_BATCH, LARGEST_BATCH, PROBE_BATCH, MAX_BATCH = 64, 1024, 16, 4096
+CPU_BATCH, LARGEST_BATCH, PROBE_BATCH = 64, 1024, 16
 # A model's own processor enlarges the whole picture before it crops, and needs memory for all of it.
 MAX_EXACT_RATIO = 100
 
@@ -48,12 +47,12 @@ class EncoderOptions:
         model: Folder of a Hugging Face model, or a hub id.
         revision: Branch, tag or commit on the hub.
         device: "auto" (CUDA, else MPS, else CPU) or a torch device such as "cuda:1".
-        precision: One of PRECISIONS; "auto" takes half precision where the device computes faster in it.
-        batch_size: Images a step; None fits it to the device's memory.
+        precision: "float32", "bfloat16", "float16", or "auto": half precision where the device computes faster in it.
+        batch_size: Images in a step, 1 to 4,096; None fits it to the device's memory.
         exact: Let the model's own image processor prepare every image, without reduced JPEG decoding.
     """
 
-    model: str = DEFAULT_MODEL
+    model: str = MODEL.default
     revision: str | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -249,10 +248,8 @@ def load_encoder(options: EncoderOptions | None = None) -> Encoder:
         UsageError: an unknown device or precision, a batch size out of range.
     """
     options = options or EncoderOptions()
-    if options.precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {options.precision!r}. Choose one of: {', '.join(PRECISIONS)}.")
-    if options.batch_size is not None and not 1 <= options.batch_size <= MAX_BATCH:
-        raise UsageError(f"the batch size must lie between 1 and {MAX_BATCH:,}, not {options.batch_size}.")
+    PRECISION.take(options.precision)
+    BATCH_SIZE.take(options.batch_size)
     check_model_folder(options.model)
     # Missing torchvision, unexpected weights and the like concern the developer of a model, not the user of an audit.
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -277,7 +274,7 @@ def load_encoder(options: EncoderOptions | None = None) -> Encoder:
     if not all(hasattr(part, name) for part, name in (*needed, (processor, "image_processor"))):
         raise ModelError(
             f"{options.model} is a {type(model).__name__}, no dual encoder of images and texts."
-            f" Choose a CLIP-like model, for example {DEFAULT_MODEL}."
+            f" Choose a CLIP-like model, for example {MODEL.default}."
         )
     check_weights(options.model, loading)
     device, revision = choose_device(options.device), str(getattr(model.config, "_commit_hash", None) or "")

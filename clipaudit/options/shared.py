@@ -1,9 +1,9 @@
-"""Options of several calls: where and in which arithmetic they compute, and with how many threads."""
+"""Options that are no configuration: which images and columns calls read, with which model, and how they compute."""
 
 from __future__ import annotations
 
 from clipaudit.options import Option
-from clipaudit.options.kinds import Choice, Range, Text
+from clipaudit.options.kinds import Choice, Range, Switch, Text
 
 DEVICE = Option(
     "auto",
@@ -12,6 +12,61 @@ DEVICE = Option(
     "Model",
     name="device",
 )
+MODEL = Option(
+    "openai/clip-vit-base-patch32",
+    Text("the name of a model"),
+    "Dual encoder of images and texts: folder or hub id of a model of transformers",
+    "Model",
+    name="model",
+)
+REVISION = Option(
+    None, Text("the name of a revision"), "Branch, tag or commit on the hub", "Model", unset="main", name="revision"
+)
+PRECISION = Option(
+    "auto",
+    Choice(
+        {"auto": "half precision where the device computes faster in it", "float32": "", "bfloat16": "", "float16": ""}
+    ),
+    "Arithmetic",
+    "Model",
+    name="precision",
+)
+BATCH_SIZE = Option(
+    None,
+    Range(1, 4096, whole=True),
+    "Number of images in a step",
+    "Model",
+    unset="fitted to the device",
+    note="it shrinks by itself when memory runs out",
+    name="batch_size",
+)
+EXACT = Option(
+    False,
+    Switch(),
+    "Let the model's own image processor prepare each image",
+    "Model",
+    note="this is slower; otherwise large JPEG images are decoded at a reduced size, which keeps the cosine to the"
+    " exact embedding above 0.999",
+    name="exact",
+)
+# The fields of `clipaudit.EncoderOptions`.
+ENCODER = (MODEL, REVISION, DEVICE, PRECISION, BATCH_SIZE, EXACT)
+PATH_COLUMN = Option(
+    None, Text("a column"), "Column of a manifest with the paths", "Source", unset="recognised", name="path_column"
+)
+LABEL_COLUMN = Option(
+    None, Text("a column"), "Column with the labels", "Source", unset="recognised", name="label_column"
+)
+IMAGE_COLUMN = Option(
+    None,
+    Text("a column"),
+    "Column of a Parquet file with the image bytes",
+    "Source",
+    unset="recognised",
+    name="image_column",
+)
+# Fields of `clipaudit.SourceOptions`.
+COLUMNS = (PATH_COLUMN, LABEL_COLUMN, IMAGE_COLUMN)
 TRAIN_PRECISION = Option(
     "auto",
     Choice({"auto": "mixed on a GPU that has it", "bfloat16": "mixed", "float32": ""}),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipaudit.cli import options
-from clipaudit.cli.prompts.sources import LabelColumn, PathColumn, refuse_without_effect, source_options
+from clipaudit.cli.prompts.sources import refuse_without_effect
 
 if TYPE_CHECKING:
     from clipaudit.prompts.check import PromptReport
@@ -34,8 +34,8 @@ def check(
     ] = None,
     device: options.Device = "auto",
     names: options.Names = None,
-    label_column: LabelColumn = None,
-    path_column: PathColumn = None,
+    label_column: options.LabelColumn = None,
+    path_column: options.PathColumn = None,
 ) -> None:
     """Check prompt sets: clipaudit prompts check animals.toml --labels photos/
 
@@ -51,7 +51,11 @@ def check(
         refuse_without_effect("--labels", {option: value is not None for option, value in given.items()})
     if model is None:
         refuse_without_effect("--model", {"--device": device != "auto"})
-    known = source_classes(labels, source_options(names, label_column, path_column)) if labels else None
+    known = (
+        source_classes(labels, options.source_options(names, label_column=label_column, path_column=path_column))
+        if labels
+        else None
+    )
     encoder = load_encoder(EncoderOptions(model=model, device=device)) if model else None
     reports = [check_prompts(name, labels=known, encoder=encoder) for name in sets or shipped_prompt_sets()]
     for report in reports:

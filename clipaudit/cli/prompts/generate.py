@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipaudit.cli import options
-from clipaudit.cli.prompts.sources import LabelColumn, PathColumn, Source, refuse_without_effect, source_options
+from clipaudit.cli.prompts.sources import Source, refuse_without_effect
 from clipaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def generate(
         bool, typer.Option("--show-instruction", help="Only show what would be sent for the first class; send nothing.")
     ] = False,
     names: options.Names = None,
-    label_column: LabelColumn = None,
-    path_column: PathColumn = None,
+    label_column: options.LabelColumn = None,
+    path_column: options.PathColumn = None,
 ) -> None:
     """Let a language model write the features: clipaudit prompts generate photos/ --out photos.toml --llm FOLDER
 
@@ -67,7 +67,7 @@ def generate(
     from clipaudit.prompts.generation import first_instruction, generate_prompts
     from clipaudit.prompts.language_models import Endpoint, LocalModel
 
-    how = source_options(names, label_column, path_column)
+    how = options.source_options(names, label_column=label_column, path_column=path_column)
     if show_instruction:
         _show_instruction(first_instruction(source, out, n_features=features, options=how))
         return
