@@ -32,7 +32,7 @@ COMMANDS = {
     "prompts generate": "prompts.generate:generate",
 }
 # What the commands of two words have in common.
-GROUPS = {"prompts": "See, check and write what the classes look like, in words."}
+GROUPS = {"prompts": "List, check and write prompt sets: text descriptions of the classes."}
 
 app = typer.Typer(
     name="clipaudit",

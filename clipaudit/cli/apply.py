@@ -17,16 +17,16 @@ def apply(
     marks: Annotated[
         Path,
         typer.Argument(
-            help="The marks that the report exported: a table with the columns id, mark (right, relabel, drop) and"
-            " label (the new class, for relabel).",
+            help="Marks that the report exported: a table with the columns id, mark (right, relabel or drop) and label"
+            " (the new class, for relabel).",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The reviewed clean index to write.")] = Path("reviewed.parquet"),
+    out: Annotated[Path, typer.Option(help="Clean index to write.")] = Path("reviewed.parquet"),
 ) -> None:
-    """Merge a person's marks: clipaudit apply clean.parquet MARKS.csv --out reviewed.parquet
+    """Merge the marks of a review: clipaudit apply clean.parquet MARKS.csv --out reviewed.parquet
 
-    A human's word beats every selector. What was there before stays in the columns reviewed and label_given.
+    A mark overrules every selector. The column reviewed holds the marks, and label_given the labels before the review.
     """
     from clipaudit.calls.review import apply_marks
     from clipaudit.files import check_output

@@ -11,29 +11,36 @@ from clipaudit.cli import options
 
 
 def corrupt(
-    source: Annotated[Path, typer.Argument(help="Anything that embed reads; its labels are true.", show_default=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(help="Images in any form that embed reads; their labels count as true.", show_default=False),
+    ],
     kind: Annotated[
         str,
         typer.Option(
-            help="symmetric (drawn among all classes), symmetric-others (among the others), asymmetric (by a map)"
-            " or instance (samples nearest to another class first; needs embeddings)."
+            help="Kind of noise: symmetric (new label drawn among all classes), symmetric-others (among the other"
+            " classes), asymmetric (by a map of classes) or instance (samples nearest to another class first; needs"
+            " embeddings)."
         ),
     ] = "symmetric",
-    rate: Annotated[float, typer.Option(help="Share of samples that are selected, 0 to 1.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    rate: Annotated[
+        float, typer.Option(help="Share of the samples to select (0 to 1); with asymmetric, of each mapped class.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="Random seed of the draw (from 0).")] = 0,
     out: Annotated[Path, typer.Option(help="Manifest to write: .csv, .tsv, .jsonl or .parquet.")] = Path("noisy.csv"),
     map_file: Annotated[
         Path | None,
         typer.Option(
             "--map",
-            help="JSON object {true: given}, or TOML, for asymmetric.",
+            help="Map of true to given classes, for asymmetric: a file with a JSON object {true: given}, or TOML.",
             show_default="CIFAR-10's or CIFAR-100's, for their classes",
         ),
     ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(
-            help="Embeddings of the source, for instance.", show_default="the one that embed made below .clipaudit/"
+            help="Embeddings cache of the source, for the kind instance.",
+            show_default="the one that embed made below .clipaudit/",
         ),
     ] = None,
     label_column: options.LabelColumn = None,
@@ -41,7 +48,7 @@ def corrupt(
 ) -> None:
     """Make labels wrong on purpose: clipaudit corrupt photos/ --kind symmetric --rate 0.4 --out noisy.csv
 
-    Writes a manifest with label and label_true, to audit and to evaluate with.
+    Writes a manifest with the columns label, wrong for some samples, and label_true.
     """
     from clipaudit.calls.corrupt import corrupt as run
     from clipaudit.calls.corrupt import read_map

@@ -11,12 +11,12 @@ import typer
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="New folder for the demo's files.")] = Path("clipaudit-demo"),
-    rate: Annotated[float, typer.Option(help="Share of labels to make wrong, above 0 and below 1.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Of the choice of wrong labels.")] = 0,
+    rate: Annotated[float, typer.Option(help="Share of labels to make wrong (above 0 and below 1).")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Random seed of the choice of wrong labels (from 0).")] = 0,
 ) -> None:
-    """See an audit happen in a minute, offline: real handwritten digits, some with wrong labels.
+    """Audit real handwritten digits, some with wrong labels: offline, in about a minute.
 
-    Runs embed, select, evaluate and report, each as you would type it.
+    Runs embed, select, evaluate and report, and prints each command as you would type it.
     """
     from clipaudit.cli.console import print_line, safe
     from clipaudit.cli.embed import embed

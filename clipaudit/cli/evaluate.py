@@ -21,10 +21,13 @@ def evaluate(
     ],
     names: options.Names = None,
     json: Annotated[
-        Path | None, typer.Option(help="Write all numbers as JSON; - for standard output.", show_default=False)
+        Path | None, typer.Option(help="JSON file to write all numbers to; - is standard output.", show_default=False)
     ] = None,
 ) -> None:
-    """Hold an audit against the truth: clipaudit evaluate clean.parquet --truth truth.csv"""
+    """Score an audit against true labels: clipaudit evaluate clean.parquet --truth truth.csv
+
+    Prints AUROC, precision, recall and F1 of the verdicts, of each selector alone and of each class.
+    """
     import json as json_module
 
     from clipaudit.calls.evaluate import evaluate as run

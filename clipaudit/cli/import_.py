@@ -12,7 +12,8 @@ def import_(
     name: Annotated[
         str,
         typer.Argument(
-            help="cifar10, cifar100, animal10n, webvision, clothing1m or red-mini-imagenet.", show_default=False
+            help="Data set: cifar10, cifar100, animal10n, webvision, clothing1m or red-mini-imagenet.",
+            show_default=False,
         ),
     ],
     path: Annotated[Path, typer.Argument(help="Folder that the data set was unpacked into.", show_default=False)],
@@ -20,16 +21,20 @@ def import_(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Only this split: train, test, val (clothing1m: clean-train, too; red-mini-imagenet:"
-            " red_noise_nl_0.2 and so on instead of train).",
+            help="Only this split: train, test or val; clothing1m also has clean-train, and red-mini-imagenet has"
+            " red_noise_nl_0.2 and so on instead of train.",
             show_default="all",
         ),
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(help="Only the first so many classes (WebVision-50: 50).", show_default="all")
+        int | None,
+        typer.Option(help="Number of classes to keep, from the first one (WebVision-50: 50).", show_default="all"),
     ] = None,
 ) -> None:
-    """Make a source of a downloaded data set: clipaudit import animal10n ANIMAL-10N --split train --out a.parquet"""
+    """Turn a downloaded data set into a source: clipaudit import animal10n ANIMAL-10N --split train --out a.parquet
+
+    Writes a Parquet file with one row per image, which embed reads.
+    """
     from clipaudit.calls.import_ import import_dataset
     from clipaudit.cli.console import print_line, safe
 

@@ -47,7 +47,8 @@ PathColumn = Annotated[str | None, declared(PATH_COLUMN)]
 Names = Annotated[
     Path | None,
     typer.Option(
-        help="Class names by class index, for labels that are indices: one name a line, or JSON.",
+        help="File of class names in the order of their indices, for labels that are indices: one name per line, or"
+        " JSON.",
         show_default=False,
         rich_help_panel="Source",
     ),

@@ -13,16 +13,22 @@ from clipaudit.cli import options
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder, from train.", show_default=False)],
     source: Annotated[
-        Path, typer.Argument(help="Images in any form that embed reads; labels are passed on.", show_default=False)
+        Path, typer.Argument(help="Images in any form that embed reads; their labels are copied.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("predictions.parquet"),
-    weights: Annotated[str, typer.Option(help="best or last.", rich_help_panel="Model")] = "best",
+    weights: Annotated[
+        str,
+        typer.Option(help="Weights: best (highest accuracy on the held-out share) or last.", rich_help_panel="Model"),
+    ] = "best",
     device: options.Device = "auto",
     precision: options.TrainPrecision = "auto",
     names: options.Names = None,
     workers: options.Workers = None,
 ) -> None:
-    """Apply a trained model: clipaudit predict run photos/ --out predictions.parquet"""
+    """Apply a trained classifier: clipaudit predict run photos/ --out predictions.parquet
+
+    Writes one row per image: its predicted label and probability, or the reason why it cannot be read.
+    """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 

@@ -23,29 +23,33 @@ class Theme(str, Enum):
 def report(
     index: Annotated[Path, typer.Argument(help="Clean index, from select.", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option(help="The HTML file.", show_default="report.html beside the index")
+        Path | None, typer.Option(help="HTML file to write.", show_default="report.html beside the index")
     ] = None,
     truth: Annotated[
         str | None,
         typer.Option(
-            help="True labels: FILE or FILE:COLUMN; adds how good the audit was, and its own errors.",
+            help="True labels: FILE or FILE:COLUMN; adds accuracy metrics and a list of the audit's mistakes.",
             show_default=False,
         ),
     ] = None,
-    top: Annotated[int, typer.Option(help="How many of the most doubtful samples to show.", min=0)] = 200,
-    theme: Annotated[Theme, typer.Option(help="Colours; auto follows the reader's system.")] = Theme.auto,
+    top: Annotated[int, typer.Option(help="Number of most doubtful samples to show.", min=0)] = 200,
+    theme: Annotated[Theme, typer.Option(help="Colours of the page; auto follows the reader's system.")] = Theme.auto,
     images: Annotated[
-        Path | None, typer.Option(help="Where the images lie now, if they were moved.", show_default=False)
+        Path | None, typer.Option(help="Folder of the images, if they were moved.", show_default=False)
     ] = None,
     figure: Annotated[
         Path | None,
         typer.Option(
-            help="Write a static picture for papers, .png or .pdf; the page too where --out is given.",
+            help="Static figure to write, for papers: .png, .pdf or .svg; the page is written, too, only where --out is"
+            " given.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Show an audit as one HTML file with pictures, to look at, mail and mark: clipaudit report clean.parquet"""
+    """Write an audit as one HTML page to review and mark: clipaudit report clean.parquet
+
+    The page holds thumbnails, loads nothing else, and can be mailed.
+    """
     from clipaudit.cli.console import print_line, safe, stages
     from clipaudit.files import check_output
     from clipaudit.index.clean_index import read_index

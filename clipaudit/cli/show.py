@@ -24,13 +24,13 @@ DECIDED_SHOWN = ("labels", "prompts")
 def show(
     index: Annotated[Path, typer.Argument(help="Clean index, from select or apply.", show_default=False)],
     class_name: Annotated[
-        str | None, typer.Option("--class", help="Only samples with this label.", show_default="all classes")
+        str | None, typer.Option("--class", help="Only samples with this given label.", show_default="all classes")
     ] = None,
-    top: Annotated[int, typer.Option(min=0, help="How many of the most doubtful samples to show.")] = 10,
+    top: Annotated[int, typer.Option(min=0, help="Number of most doubtful samples to show.")] = 10,
 ) -> None:
-    """See in the terminal what is in doubt: clipaudit show clean.parquet --class cat --top 20
+    """List doubtful labels in the terminal: clipaudit show clean.parquet --class cat --top 20
 
-    With thumbnails where the terminal knows true colour; plain lines in a pipe.
+    Draws thumbnails where the terminal has true colour; prints plain lines into a pipe.
     """
     from clipaudit.calls.doubts import find_doubts
     from clipaudit.index.clean_index import read_index

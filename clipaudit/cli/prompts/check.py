@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 def check(
     sets: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE|NAME", help="Files or shipped sets.", show_default="all shipped sets"),
+        typer.Argument(
+            metavar="FILE|NAME", help="Prompt files, or names of shipped sets.", show_default="all shipped sets"
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Labelled images: their classes and those of the set are compared.", show_default=False),
+        typer.Option(help="Labelled images, whose classes are compared with those of the set.", show_default=False),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="Count tokens with this dual encoder's own tokenizer, and find classes that it hardly tells apart."
-            " Local folder or hub id.",
-            show_default="an estimate of the tokens from above",
+            help="Dual encoder (folder or hub id): counts the tokens exactly, and finds classes whose prompts it hardly"
+            " tells apart.",
+            show_default="none; the number of tokens is estimated from above",
             rich_help_panel="Model",
         ),
     ] = None,
@@ -39,7 +41,7 @@ def check(
 ) -> None:
     """Check prompt sets: clipaudit prompts check animals.toml --labels photos/
 
-    Exit code 1 where something has to be put right; warnings alone give 0.
+    The exit code is 1 where a set has errors, and 0 where it has only warnings.
     """
     from clipaudit.clip.encoders import EncoderOptions, load_encoder
     from clipaudit.prompts.check import check_prompts

@@ -22,12 +22,15 @@ def generate(
     source: Source,
     out: Annotated[
         Path,
-        typer.Option(help="The file to write, or to go on with: classes with features stay.", show_default=False),
+        typer.Option(
+            help="Prompt file to write or to continue; classes that have features keep them.", show_default=False
+        ),
     ],
     llm: Annotated[
         str | None,
         typer.Option(
-            help="Language model: its name at the endpoint, or without one a local folder of a text-generation model.",
+            help="Language model: its name at the endpoint, or, without an endpoint, the folder of a text-generation"
+            " model.",
             show_default=False,
             rich_help_panel="Language model",
         ),
@@ -35,7 +38,7 @@ def generate(
     endpoint: Annotated[
         str | None,
         typer.Option(
-            help="URL of an OpenAI-compatible server, such as http://localhost:8000/v1. Its key is read from the"
+            help="URL of an OpenAI-compatible server, such as http://localhost:8000/v1. The key is read from the"
             " environment: CLIPAUDIT_API_KEY, else OPENAI_API_KEY.",
             show_default=False,
             rich_help_panel="Language model",
@@ -44,15 +47,15 @@ def generate(
     timeout: Annotated[
         float | None,
         typer.Option(
-            help="Seconds for a whole answer of the endpoint (above 0, at most 86,400).",
+            help="Time limit for a whole answer of the endpoint, in seconds (above 0, at most 86,400).",
             show_default="120",
             rich_help_panel="Language model",
         ),
     ] = None,
     device: options.Device = "auto",
-    features: Annotated[int, typer.Option(help="To ask for, 6 to 10 a class.")] = 8,
+    features: Annotated[int, typer.Option(help="Number of features to ask for in each class (6 to 10).")] = 8,
     show_instruction: Annotated[
-        bool, typer.Option("--show-instruction", help="Only show what would be sent for the first class; send nothing.")
+        bool, typer.Option("--show-instruction", help="Print what would be sent for the first class, and send nothing.")
     ] = False,
     names: options.Names = None,
     label_column: options.LabelColumn = None,
@@ -60,7 +63,7 @@ def generate(
 ) -> None:
     """Let a language model write the features: clipaudit prompts generate photos/ --out photos.toml --llm FOLDER
 
-    One class is asked for at a time, and the file written after each. Read what it wrote before you rely on it.
+    Asks for one class at a time and writes the file after each. Read the features before you rely on them.
     """
     from clipaudit.cli.console import print_line, safe
     from clipaudit.files import check_output

@@ -13,12 +13,12 @@ from clipaudit.cli.prompts.sources import Source
 
 def new(
     source: Source,
-    out: Annotated[Path, typer.Option(help="The file to write; an existing one is refused.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Prompt file to write; an existing one is refused.", show_default=False)],
     names: options.Names = None,
     label_column: options.LabelColumn = None,
     path_column: options.PathColumn = None,
 ) -> None:
-    """Write a prompt file to fill in, with every class of a source: clipaudit prompts new photos/ --out photos.toml"""
+    """Write a prompt file with the classes of a source, to fill in: clipaudit prompts new photos/ --out photos.toml"""
     from clipaudit.cli.console import print_line, safe
     from clipaudit.prompts.writing import new_prompts
 

@@ -10,7 +10,7 @@ import typer
 def show(
     name: Annotated[str, typer.Argument(help="Name of a shipped set, or a file.", show_default=False)],
     prompts: Annotated[
-        bool, typer.Option("--prompts", help="Show the full sentences that the text encoder gets.")
+        bool, typer.Option("--prompts", help="Show the whole prompts that the text encoder reads.")
     ] = False,
 ) -> None:
     """Show the classes of a prompt set: clipaudit prompts show cifar10"""

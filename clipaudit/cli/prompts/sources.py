@@ -10,7 +10,8 @@ import typer
 from clipaudit.errors import UsageError
 
 Source = Annotated[
-    Path, typer.Argument(help="Labelled images, as embed takes them, for their class names.", show_default=False)
+    Path,
+    typer.Argument(help="Labelled images in any form that embed reads; their classes are used.", show_default=False),
 ]
 
 
