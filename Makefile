@@ -23,6 +23,7 @@ lint:
 docs:
 	$(PYTHON) docs/commands.py
 	$(PYTHON) docs/options.py
+	$(PYTHON) docs/consistency.py
 
 bench:
 	$(PYTHON) -m benchmarks.select_speed

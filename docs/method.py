@@ -23,7 +23,7 @@ import clipaudit
 from clipaudit.selectors.mixture import LossSplit, split_losses
 
 PICTURE = Path(__file__).with_name("method.svg")
-LOSS = "induced_loss"
+LOSS = "logistic_loss"
 BINS, THETA_LOSS = 60, 0.5
 # Share of the losses that the axis holds: the few highest would squeeze all others.
 SHOWN = 0.99

@@ -64,6 +64,13 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
         assert target.startswith("https://") or (DOCS / target).exists(), f"docs/{page} links to {target}"
 
 
+@pytest.mark.parametrize("picture", ["consistency", "method"])
+def test_pictures_are_there_and_described(picture: str) -> None:
+    assert "<svg" in (DOCS / f"{picture}.svg").read_text(encoding="utf-8")
+    assert re.search(rf"!\[\w[^\]]+\]\({picture}\.svg\)", PAGE)
+    assert f"`docs/{picture}.py` draws it" in PAGE
+
+
 def test_every_option_on_the_page_exists() -> None:
     known = options_of("select").keys() | options_of("train").keys() | options_of("embed").keys()
     assert set(re.findall(r"`(?:\w+ )?(--[a-z0-9-]+)", PAGE)) <= known
