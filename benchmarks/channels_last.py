@@ -10,9 +10,9 @@ AVX-512, `ONEDNN_MAX_CPU_ISA=AVX2` shows what one without it does.
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
-import sys
 import time
 from statistics import median
 
@@ -84,4 +84,7 @@ def speed() -> None:
 
 
 if __name__ == "__main__":
-    {"crashes": crashes, "speed": speed}[sys.argv[1]]()
+    measurements = {"crashes": crashes, "speed": speed}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measurement", choices=measurements)
+    measurements[parser.parse_args().measurement]()

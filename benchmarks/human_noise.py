@@ -34,6 +34,7 @@ from clipaudit.auditing.metrics import best_threshold, metrics
 from clipaudit.calls.corrupt import CIFAR10_MAP, asymmetric, symmetric
 from clipaudit.clip.encoders import load_encoder
 from clipaudit.prompts.sets import class_prompts, find_prompts
+from clipaudit.vocabulary import ROLES, ZERO_SHOT
 
 REPOSITORY = Path(__file__).parents[1]
 HUMAN = ("label_human_aggregate", "label_human_random1", "label_instance_0.2", "label_instance_0.4")
@@ -41,14 +42,15 @@ SYNTHETIC = tuple(f"{kind}_{rate}" for kind in ("symmetric", "asymmetric") for r
 # Options beyond the paper are chosen on these and confirmed on the others.
 CHOSEN_ON = ("label_human_random1", "label_instance_0.4", "symmetric_0.2", "symmetric_0.8", "asymmetric_0.5")
 
-ZERO_SHOT, INDUCED = ("zero_shot_consistency", "zero_shot_loss"), ("induced_consistency", "induced_loss")
+BY_ZERO_SHOT = tuple(role for role in ROLES if role.startswith(ZERO_SHOT.name))
+BY_INDUCED = tuple(role for role in ROLES if role not in BY_ZERO_SHOT)
 # Decisions upon one computation of scores: the selectors alone and combined, as in the paper's Fig. 4.
 DECISIONS: Mapping[str, Mapping[str, Any]] = {
     "clipaudit (the paper's default)": {},
     "clipaudit --preset cifar": clipaudit.PRESETS["cifar"],
-    **{f"{name.replace('_', ' ')} alone": {"selectors": (name,)} for name in (*ZERO_SHOT, *INDUCED)},
-    "zero-shot alone (both selectors)": {"selectors": ZERO_SHOT},
-    "induced alone (both selectors)": {"selectors": INDUCED},
+    **{f"{name.replace('_', ' ')} alone": {"selectors": (name,)} for name in ROLES},
+    "zero-shot alone (both selectors)": {"selectors": BY_ZERO_SHOT},
+    "induced alone (both selectors)": {"selectors": BY_INDUCED},
     "all four, union": {"combine": "union"},
     "all four, majority": {"combine": "majority"},
     "all four, 2-of-4": {"combine": "2-of-4"},
@@ -60,7 +62,7 @@ CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
     RECOMMENDED_NAME: RECOMMENDED,
     "clipaudit, the recommended scores, all four selectors": {
         **RECOMMENDED,
-        "selectors": (*ZERO_SHOT, *INDUCED),
+        "selectors": ROLES,
         "threshold": clipaudit.AuditConfig.threshold,
     },
     "clipaudit, out-of-fold": {"folds": 5},
