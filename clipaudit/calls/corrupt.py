@@ -71,8 +71,8 @@ class Corruption:
     Attributes:
         out: The manifest.
         n_samples: Its rows.
-        n_selected: Samples whose label was drawn anew.
-        n_wrong: Of these, how many ended with another label.
+        n_selected: Samples that were selected for a new label.
+        n_wrong: Number of these that got another label than their own.
         confusions: (true, given, count) of the wrong labels, most frequent first.
     """
 
@@ -99,7 +99,7 @@ def corrupt(
     cache: str | Path | None = None,
     options: SourceOptions | None = None,
 ) -> Corruption:
-    """Write a manifest of a source with wrong labels (`label`) and the truth (`label_true`).
+    """Write a manifest of a source with wrong labels (`label`) and its true labels (`label_true`).
 
     Where the source's images are files, the manifest has a `path` column and is a source itself. Where they are rows of
     a Parquet file it has an `id` column and goes with `select --labels` and `evaluate --truth`.
@@ -111,7 +111,7 @@ def corrupt(
             selected keep their label; "symmetric-others" among the K - 1 others; "asymmetric" by a map of classes;
             "instance" gives the samples that lie nearest to another class the label of that class.
         rate: Share of the samples (asymmetric: of each mapped class) that are selected, rounded to a whole number.
-        seed: Of the draw; "instance" draws nothing.
+        seed: Random seed of the draw; "instance" draws nothing.
         mapping: True class to given class, for "asymmetric"; the usual map where the classes are CIFAR-10's or
             CIFAR-100's.
         cache: Embeddings of the same source, for "instance".

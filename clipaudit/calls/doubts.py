@@ -84,12 +84,12 @@ class Doubts:
 
 
 def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 10) -> Doubts:
-    """What to look at first.
+    """The counts, classes and samples of an index that are in doubt.
 
     Args:
         index: The clean index.
-        class_name: Only samples with this label, in any spelling that `normalise` unites; None takes all.
-        top: How many samples, at most.
+        class_name: Only samples with this label, in any spelling that can mean no other class; None takes all.
+        top: Number of samples to return, at most.
 
     Raises:
         UsageError: no such class, or `top` is out of range.

@@ -47,11 +47,11 @@ class EmbedSummary:
         n_damaged_parts: Parts with a wrong checksum that were rebuilt.
         complete: Whether all parts are there; False while other shards have to run.
         seconds: Wall-clock time of the encoding.
-        seconds_waiting: Of these, how long the model waited for decoded images.
+        seconds_waiting: Seconds of these in which the model waited for decoded images.
         device: Where the model ran.
-        precision: Of the arithmetic.
+        precision: Precision of the arithmetic.
         decided: What was decided about the source, by what it is about ("classes": "10: cat, dog, ..."), in words.
-        notes: What the source passed over.
+        notes: What was skipped in the source.
         warnings: What is odd about the classes, as sentences.
     """
 
@@ -100,10 +100,11 @@ def embed(
     Args:
         source: Folder of class folders, manifest, or Parquet files with images; a quoted pattern names several files.
         cache: The cache's folder; by default one below `.clipaudit/` named after source and model.
-        encoder: Model, device, precision, batch size.
+        encoder: Model, device, precision, batch size; by default `EncoderOptions()`.
         options: Columns and class names of the source.
         shard: (i, n): do the i-th of n equal shares; n processes or machines fill one cache.
-        workers: Decoding threads; by default one a core beside a GPU, one for eight cores where the model runs on them.
+        workers: Number of decoding threads (1 to 256); by default one per core, or one per eight cores with the model
+            on the CPU.
         progress: Called with every batch.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How good an audit was, where the truth is known (the paper's Fig. 4)."""
+"""Scores an audit against true labels (the paper's Fig. 4)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clipaudit.vocabulary import verdicts_of
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An audit held against the truth.
+    """An audit compared with true labels.
 
     After a review, `overall` and `classes` judge the labels and flags as the review left them; AUROC, `selectors` and
     `suggestion_accuracy` judge the audit, whose scores are about the labels given before.
@@ -28,8 +28,8 @@ class Evaluation:
         selectors: Each selector on each estimate alone, by the name of the verdict, with its own score.
         classes: The combined flags, by label.
         suggestion_accuracy: Share of the wrong labels for which the suggested label is the true one.
-        n_unreadable: Samples without a score; they are not judged.
-        matched_by: How the truth was matched to the samples: "path", "id" or "row order".
+        n_unreadable: Number of samples without scores, which are left out.
+        matched_by: How the true labels were matched to the samples: "path", "id" or "row order".
         warnings: What makes the audit, or this comparison, implausible.
         notes: Which true classes were read as which, and which ones the audit does not know.
     """
@@ -49,7 +49,7 @@ class Evaluation:
 
 
 def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Sequence[str] | None = None) -> Evaluation:
-    """Hold an index against true labels.
+    """Score an index against true labels.
 
     Args:
         index: From `select` or `read_index`.
@@ -57,7 +57,7 @@ def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Seq
         names: Class names, where the truth is in class indices.
 
     Raises:
-        SourceError: the truth does not cover the samples, or shares no class with the labels.
+        SourceError: the true labels do not cover the samples, or share no class with the given labels.
     """
     matched = match_truth(index, truth, names=names)
     values, readable = matched.values, index.readable

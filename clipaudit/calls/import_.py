@@ -31,14 +31,14 @@ Row = dict[str, Any]
 def import_dataset(
     name: str, path: str | Path, out: str | Path, *, split: str | None = None, classes: int | None = None
 ) -> dict[str, int]:
-    """Write one row an image of a data set as it was downloaded: where it lies, its label, its split.
+    """Write one row per image of a data set as it was downloaded: its path or bytes, its label, its split.
 
     Args:
         name: One of IMPORTERS.
         path: The data set's folder.
         out: Parquet file to write; a source for `embed`.
         split: Only this split ("train", "test", "val", ...; of Red Mini-ImageNet "red_noise_nl_0.2", ...).
-        classes: Only the first classes (WebVision-50: 50).
+        classes: Number of classes to keep, from the first one (WebVision-50: 50).
 
     Returns:
         Number of rows of each split.

@@ -43,21 +43,21 @@ def predict(
 
     Args:
         run: A run folder of `train`.
-        source: Images in any form that `embed` reads; their labels are only passed on.
+        source: Images in any form that `embed` reads; their labels are only copied.
         options: How to read them.
         weights: "best" or "last".
         device: "auto", or a torch device.
         precision: "auto", "bfloat16" or "float32".
-        workers: Threads that decode; None takes one a core.
+        workers: Number of decoding threads (1 to 256); None takes one per core.
         progress: Called with the number of images done.
 
     Returns:
-        One row an image in source order: `id`, `label` (the source's), `predicted_label`, `probability`, `status` ("ok"
-        or "unreadable") and `reason`.
+        One row per image in source order: `id`, `label` (the source's), `predicted_label`, `probability`, `status`
+        ("ok" or "unreadable") and `reason`.
 
     Raises:
         RunError: no run folder, one without weights, or a damaged one.
-        SourceError: not one image can be read, or the source is none.
+        SourceError: no image can be read, or there is no such source.
         ModelError, UsageError: see their messages.
     """
     if weights not in WEIGHTS:

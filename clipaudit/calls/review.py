@@ -1,4 +1,4 @@
-"""`apply`: a person's marks on a clean index. A human's word beats every selector, and what was before stays known."""
+"""`apply`: a person's marks on a clean index. A mark overrules every selector; what was before is kept."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class ReviewSummary:
 
     Attributes:
         right, relabel, drop: Samples with each mark.
-        overruled: Samples whose verdict is another one now.
-        again: Samples that an earlier review had marked, too; the later word holds.
+        overruled: Samples whose verdict has changed.
+        again: Samples that an earlier review had marked, too; the later mark holds.
         unreadable: Samples marked right or relabelled whose image cannot be read: they stay out of the clean subset.
         notes: What had to be tolerated to find the samples, in words for the user.
     """
@@ -56,7 +56,7 @@ class _Mark:
 
 
 def apply_marks(index: CleanIndex, marks: str | Path) -> tuple[CleanIndex, ReviewSummary]:
-    """Merge a person's marks into an index.
+    """Merge the marks of a review into an index.
 
     "right" makes a sample clean and keeps its label, "relabel" gives it another label and makes it clean, "drop" makes
     it noisy. All scores stay: they are about the label given before, which the column `label_given` keeps.

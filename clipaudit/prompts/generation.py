@@ -99,14 +99,14 @@ def generate_prompts(
 ) -> GenerationSummary:
     """Ask a language model for the features of every class of a source that has none yet.
 
-    The file is written after every class, whole or not at all, so an interrupted run goes on where it stopped. Classes
-    that have features, and everything else in the file, stay as they are.
+    The file is written after every class, whole or not at all, so that an interrupted run resumes when it is called
+    again. Classes that have features, and everything else in the file, stay as they are.
 
     Args:
         source: Labelled images, in any form that `open_source` reads.
         out: The prompt file: a new one, or one from `new_prompts`, an earlier run or a person.
-        model: Answers the questions.
-        n_features: To ask for, 6 to 10 a class; an answer with at least 6 good ones is taken.
+        model: Language model that answers the questions.
+        n_features: Number of features to ask for per class, 6 to 10; an answer with at least 6 good ones is taken.
         options: How to read the source.
         pause: Seconds before a server is asked again, doubled each time, unless it says how long.
         progress: Called before each class and at the end (then with an empty name).
