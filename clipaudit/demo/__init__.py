@@ -32,7 +32,7 @@ def write_digits(folder: Path, *, rate: float, seed: int) -> DemoFiles:
     Args:
         folder: A new folder; it appears whole or not at all.
         rate: Share of wrong labels, in (0, 1); the other class is drawn uniformly.
-        seed: Of the draw.
+        seed: Random seed of the draw.
 
     Raises:
         ClipAuditError: the folder exists, or cannot be written.

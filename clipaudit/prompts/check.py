@@ -57,7 +57,7 @@ class PromptReport:
         name: What was checked, as the caller named it.
         n_classes: 0 where the file cannot be read as a prompt set.
         n_prompts: One a feature; plain templates for classes without features.
-        most_tokens: Of the longest prompt: an estimate from above, or, with an encoder, None (its own limit counts).
+        most_tokens: Upper estimate of the tokens of the longest prompt; None with an encoder, which counts exactly.
         findings: Errors first.
     """
 

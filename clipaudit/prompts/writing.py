@@ -59,7 +59,7 @@ def source_classes(source: str | Path, options: SourceOptions | None = None) -> 
 
 
 def new_prompts(source: str | Path, out: Path, options: SourceOptions | None = None) -> PromptSet:
-    """Write a prompt file with every class of a source, its features still empty, and how to fill them in.
+    """Write a prompt file with every class of a source, without features, and with comments on how to add them.
 
     Args:
         source: Labelled images, in any form that `open_source` reads.

@@ -83,11 +83,11 @@ def write_figure(index: CleanIndex, out: str | Path, *, truth: str | Path | None
     Args:
         index: A clean index.
         out: A file that ends in .png, .pdf or .svg.
-        truth: True labels, `FILE[:COLUMN]`: the histograms then tell right labels from wrong ones.
+        truth: True labels, `FILE[:COLUMN]`: the histograms then show correct and wrong labels separately.
 
     Raises:
         UsageError: another ending, a file that is needed or no file at all, or matplotlib is not installed.
-        SourceError: the truth does not fit, or there is no readable sample.
+        SourceError: the true labels do not fit, or there is no readable sample.
     """
     out = Path(out)
     if out.suffix.lower() not in _METADATA:

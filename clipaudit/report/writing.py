@@ -32,9 +32,9 @@ class ReportSummary:
     Attributes:
         path: The HTML file.
         n_bytes: Its size.
-        n_samples, n_in_doubt: Of the index.
-        n_shown: Samples in the file.
-        n_without_image: Of these, without a thumbnail, because the image could not be read now.
+        n_samples, n_in_doubt: Number of samples of the index, and of its labels in doubt.
+        n_shown: Number of samples in the file.
+        n_without_image: Number of these without a thumbnail, because the image could not be read now.
         reason: Why the first of them could not; None where all could.
     """
 
@@ -57,19 +57,19 @@ def write_report(
     images: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ReportSummary:
-    """Write an audit as one self-contained HTML file, with pictures; docs/report.md tells what it shows.
+    """Write an audit as one self-contained HTML file, with thumbnails; docs/report.md describes its content.
 
     Args:
         index: From `select` or `read_index`.
         out: The file; an existing one is replaced.
-        truth: True labels, `FILE[:COLUMN]`: adds how good the audit was, and its own errors.
-        top: How many of the most doubtful samples to show, at least.
+        truth: True labels, `FILE[:COLUMN]`: adds accuracy metrics and a list of the audit's mistakes.
+        top: Number of most doubtful samples to show, at least.
         theme: "light", "dark", or "auto": as the reader's system has it. The page has a switch.
-        images: Where the images lie now, if they were moved.
+        images: Folder of the images, if they were moved.
         progress: Called with the name of each stage.
 
     Raises:
-        SourceError: the truth does not cover the samples.
+        SourceError: the true labels do not cover the samples.
         UsageError: `top` is out of range, the theme is unknown, or `out` is a file that is needed or no file at all.
         ClipAuditError: the file cannot be written.
     """
