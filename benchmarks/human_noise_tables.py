@@ -33,7 +33,7 @@ def markdown(rows: Sequence[Row]) -> str:
     parts = [
         "# Known label noise: all results",
         "Written by `python -m benchmarks.human_noise`; [how it was measured](benchmarks.md).",
-        "## AUROC / F1 of the wrong labels, on published labels",
+        "## AUROC / F1 of label errors, on published labels",
         published(rows),
         "## Means over the columns that options were chosen on, and over those that confirm them",
         halves(rows),
@@ -58,7 +58,7 @@ def published(rows: Sequence[Row]) -> str:
 
 def halves(rows: Sequence[Row]) -> str:
     """Means over the choice's columns and over the confirmation's."""
-    keys = {"auroc": "AUROC", "noisy_f1": "F1 of the wrong", "clean_precision": "clean precision",
+    keys = {"auroc": "AUROC", "noisy_f1": "F1 of label errors", "clean_precision": "clean precision",
             "clean_recall": "clean recall"}  # fmt: skip
     titles = [f"{half}: {title}" for half in ("chosen on", "confirmed on") for title in keys.values()]
     lines = ["| contender | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles)]
