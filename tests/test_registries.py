@@ -109,17 +109,20 @@ def test_help_names_every_data_set_to_import() -> None:
     assert any_kind(IMPORTERS) in parameter("import", "name")
 
 
+CLI = REPOSITORY / "clipaudit" / "cli"
+
+
 def commands_of(file: Path) -> Iterator[str]:
     """The public functions of a command's file, as the table calls them."""
     module = ast.parse(file.read_text(encoding="utf-8"))
     if (ast.get_docstring(module) or "").startswith("`clipaudit "):
         for node in module.body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                yield f"{file.stem}:{node.name}"
+                yield f"{'.'.join(file.relative_to(CLI).with_suffix('').parts)}:{node.name}"
 
 
 def test_the_table_has_every_command_of_the_files() -> None:
-    files = (REPOSITORY / "clipaudit" / "cli").glob("*.py")
+    files = CLI.rglob("*.py")
     assert sorted(home for file in files for home in commands_of(file)) == sorted(COMMANDS.values())
 
 
