@@ -428,10 +428,9 @@ def test_a_thumbnail_of_a_strip_is_drawn() -> None:
 def test_training_and_prediction_have_the_same_guard(tmp_path: Path) -> None:
     import torch
 
-    from clipaudit.calls.predict import _decode
-    from clipaudit.samples import Sample
+    from clipaudit.images.ahead import decoded_ahead
+    from clipaudit.samples import Sample, read_sample
     from clipaudit.training.data import Samples
-    from clipaudit.training.models import Architecture
     from clipaudit.training.pixels import load_pixels
 
     def read(name: str) -> bytes:
@@ -444,9 +443,10 @@ def test_training_and_prediction_have_the_same_guard(tmp_path: Path) -> None:
     samples = Samples(names, np.zeros(3, np.int64), read)
     _, unreadable = load_pixels(samples, np.arange(3), SMALL, torch.device("cpu"), **options)
     assert unreadable.tolist() == [1, 2]
-    architecture = Architecture("preact-resnet18", 4, 10, 32, (0.5,) * 3, (0.5,) * 3)
-    decoded = [_decode(SimpleNamespace(read=read), Sample(name, "a", 1, 1), architecture) for name in names]
-    assert decoded[0].shape == (32, 32, 3)
+    source = SimpleNamespace(read=read)
+    batches = [("all", [Sample(name, "a", 1, 1) for name in names])]
+    ((_, decoded),) = decoded_ahead(batches, lambda sample: SMALL.prepare(read_sample(source, sample)), 2)
+    assert decoded[0].shape == (*SMALL.crop, 3)
     assert [str(reason)[:20] for reason in decoded[1:]] == ["10000 x 10000 pixels", "cannot be read: the "]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -11,21 +10,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.errors import ImageError, SourceError, UsageError
-from clipaudit.images.decoding import one_unreadable
-from clipaudit.samples import FaultySample, Sample, Source, SourceOptions, open_source
+from clipaudit.images.ahead import decoded_ahead
+from clipaudit.samples import Sample, Source, SourceOptions, open_source, read_sample
 from clipaudit.threads import thread_count
 from clipaudit.training.checkpoints import load_weights
 from clipaudit.training.engine import Engine
+from clipaudit.training.methods.base import Look
 from clipaudit.training.models import Architecture, build
 from clipaudit.training.pixels import DevicePixels
 from clipaudit.training.run_folder import RunFolder
 
 WEIGHTS = ("best", "last")
-# Images that are decoded, seen and forgotten together: as many as these bytes hold, and no more than these.
-BYTES_AT_ONCE, IMAGES_AT_ONCE = 256 << 20, 1024
+# Images that the networks see together, while as many again are decoded: as many as these bytes hold, and no more than
+# these.
+BYTES_AT_ONCE, IMAGES_AT_ONCE = 128 << 20, 512
+# A decoded image, or why there is none.
+Picture = NDArray[np.uint8] | ImageError
 
 
 def predict(
@@ -71,51 +76,53 @@ def predict(
     networks = [engine.place(network) for network in networks]
     names = folder.facts.class_names
     opened = open_source(source, options)
-    parts, done = [_table([], [], np.empty(0), np.empty(0, np.int64), names)], 0
-    at_once = max(1, min(IMAGES_AT_ONCE, BYTES_AT_ONCE // (3 * architecture.image_size**2)))
-    faults = device_faults(engine.device, "Close other programs that use it, or choose another --device.")
-    with faults, ThreadPoolExecutor(threads, "clipaudit-decode") as decoders:
-        samples = opened.samples()
-        while share := list(islice(samples, at_once)):
-            decoded = list(decoders.map(lambda sample: _decode(opened, sample, architecture), share))
-            reasons = [str(result) if isinstance(result, ImageError) else None for result in decoded]
-            rows = np.array([row for row, reason in enumerate(reasons) if reason is None], np.int64)
-            pictures = [decoded[row] for row in rows.tolist()] or [np.zeros((0, 0, 3), np.uint8)]
-            images = DevicePixels(torch.from_numpy(np.stack(pictures)).to(engine.device))
-            look = engine.look(networks, images, np.arange(len(rows)), len(rows))[-1]
-            p_m, y_m = np.full(len(share), np.nan), np.full(len(share), -1)
-            p_m[rows], y_m[rows] = look.p_m, look.y_m
-            parts.append(_table(share, reasons, p_m, y_m, names))
-            done += len(share)
+    tables = [_table([], [], Look(np.empty(0, np.float32), np.empty(0, np.int64)), names)]
+    done = 0
+    with device_faults(engine.device, "Close other programs that use it, or choose another --device."):
+        for samples, pictures in _decoded(opened, architecture, threads):
+            reasons = [str(picture) if isinstance(picture, ImageError) else None for picture in pictures]
+            tables.append(_table(samples, reasons, _look(engine, networks, pictures), names))
+            done += len(samples)
             report(done)
-    table = pa.concat_tables(parts)
+    table = pa.concat_tables(tables)
     if not pc.any(pc.equal(table["status"], "ok")).as_py():
         first = f" The first is {table['id'][0]}: {table['reason'][0]}." if done else ""
         raise SourceError(f"not one of {done:,} images in {source} can be read.{first}")
     return table
 
 
-def _decode(source: Source, sample: Sample, architecture: Architecture) -> np.ndarray | ImageError:
-    try:
-        if isinstance(sample, FaultySample):
-            raise ImageError(sample.reason)
-        with one_unreadable("cannot be read"):
-            return architecture.preprocessing.prepare(source.read(sample.id))
-    except ImageError as error:
-        return error
+def _decoded(source: Source, architecture: Architecture, threads: int) -> Iterator[tuple[list[Sample], list[Picture]]]:
+    """All samples of a source in batches, with their images; threads decode the next batch meanwhile."""
+    at_once = max(1, min(IMAGES_AT_ONCE, BYTES_AT_ONCE // (3 * architecture.image_size**2)))
+    samples = source.samples()
+    batches = iter(lambda: list(islice(samples, at_once)), [])
+    return decoded_ahead(
+        ((batch, batch) for batch in batches),
+        lambda sample: architecture.preprocessing.prepare(read_sample(source, sample)),
+        threads,
+        ahead=1,
+    )
 
 
-def _table(
-    samples: list[Sample], reasons: list[str | None], p_m: np.ndarray, y_m: np.ndarray, names: list[str]
-) -> pa.Table:
+def _look(engine: Engine, networks: Sequence[nn.Module], pictures: Sequence[Picture]) -> Look:
+    """What the networks see together in each picture; NaN and -1 where there is none."""
+    images = np.zeros((len(pictures), engine.image_size, engine.image_size, 3), np.uint8)
+    rows = np.array([row for row, picture in enumerate(pictures) if not isinstance(picture, ImageError)], np.int64)
+    for row in rows.tolist():
+        images[row] = pictures[row]
+    pixels = DevicePixels(torch.from_numpy(images).to(engine.device))
+    return engine.look(networks, pixels, rows, len(pictures))[-1]
+
+
+def _table(samples: list[Sample], reasons: list[str | None], look: Look, names: list[str]) -> pa.Table:
     unread = np.array([reason is not None for reason in reasons], bool)
-    predicted = pa.array(y_m.astype(np.int32), mask=unread)
+    predicted = pa.array(look.y_m.astype(np.int32), mask=unread)
     return pa.table(
         {
             "id": pa.array([sample.id for sample in samples], pa.string()),
             "label": pa.array([sample.label for sample in samples], pa.string()),
             "predicted_label": pa.DictionaryArray.from_arrays(predicted, pa.array(names)),
-            "probability": pa.array(p_m.astype(np.float32), mask=unread),
+            "probability": pa.array(look.p_m, mask=unread),
             "status": pa.array(["ok" if reason is None else "unreadable" for reason in reasons], pa.string()),
             "reason": pa.array(reasons, pa.string()),
         }

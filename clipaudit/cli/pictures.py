@@ -39,13 +39,15 @@ def can_draw(console: Console) -> bool:
 def picture(reader: ImageReader, sample_id: str) -> Text:
     """The image of a sample, or why it cannot be shown."""
     from clipaudit.errors import ImageError
-    from clipaudit.images.decoding import one_unreadable, opened
+    from clipaudit.images.ahead import decoded_or_reason
+    from clipaudit.images.decoding import opened
 
-    try:
-        with one_unreadable("cannot be read"), opened(reader.read(sample_id), target=EDGE) as image:
+    def drawn(sample_id: str) -> Text:
+        with opened(reader.read(sample_id), target=EDGE) as image:
             return half_blocks(image)
-    except ImageError as error:
-        return Text(printable(str(error)), style="dim")
+
+    found = decoded_or_reason(drawn, sample_id)
+    return Text(printable(str(found)), style="dim") if isinstance(found, ImageError) else found
 
 
 def half_blocks(image: Image.Image) -> Text:

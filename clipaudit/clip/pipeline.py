@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -14,16 +14,11 @@ import numpy as np
 from clipaudit.cache.embeddings import EmbeddingsCache, Key, Vectors, split_into_parts
 from clipaudit.clip.encoders import Encoder, Pixels
 from clipaudit.errors import ImageError, ModelError
-from clipaudit.images.decoding import one_unreadable
-from clipaudit.samples import FaultySample, Sample, Source
+from clipaudit.images.ahead import decoded_ahead
+from clipaudit.samples import Sample, Source, read_sample
 
 if TYPE_CHECKING:
     import torch
-
-# Decoded batches that may wait: enough that the model never waits for one slow file, few enough for any memory.
-BATCHES_AHEAD = 3
-# Images that a thread takes at once; one by one, handing them out would cost as much as decoding a small one.
-IMAGES_A_TASK = 8
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,6 @@ class EmbedProgress:
 
 
 Progress = Callable[[EmbedProgress], None]
-Decoding = list[Future[list[Pixels | ImageError]]]
 
 
 @dataclass
@@ -68,6 +62,9 @@ class _Batch:
     is_last: bool
 
 
+Decoded = tuple[_Batch, list[Pixels | ImageError]]
+
+
 class Pipeline:
     """Fills a cache. After `run`, the counts and times tell what happened."""
 
@@ -84,12 +81,11 @@ class Pipeline:
         progress = EmbedProgress("embedding", total=sum(todo.values()))
         self._report(progress)
         began = time.perf_counter()
-        decoders = ThreadPoolExecutor(workers, "clipaudit-decode")
         writer = ThreadPoolExecutor(1, "clipaudit-write")
         writing: deque[Future[None]] = deque()
         try:
-            for batch, decoding in self._decoded_ahead(self._batches(todo), decoders):
-                unreadable = self._encode(batch, self._collect(decoding))
+            for batch, results in self._waited_for(decoded_ahead(self._batches(todo), self._prepare, workers)):
+                unreadable = self._encode(batch, results)
                 done, unreadable = progress.done + batch.n_done, progress.unreadable + unreadable
                 progress = replace(progress, done=done, unreadable=unreadable)
                 if batch.is_last:
@@ -101,11 +97,10 @@ class Pipeline:
             for future in writing:
                 future.result()
         finally:
-            decoders.shutdown(cancel_futures=True)
             writer.shutdown(cancel_futures=True)
             self.seconds = time.perf_counter() - began
 
-    def _batches(self, todo: dict[str, int]) -> Iterator[_Batch]:
+    def _batches(self, todo: dict[str, int]) -> Iterator[tuple[_Batch, list[Sample]]]:
         for samples in split_into_parts(self._source.samples()):
             name = self._store.part_name(samples)
             if name not in todo:
@@ -118,7 +113,8 @@ class Pipeline:
             for number, share in enumerate(np.array_split(np.asarray(rows, np.intp), count), start=1):
                 is_last = number == count
                 known = len(samples) - len(rows) if is_last else 0
-                yield _Batch(part, share.tolist(), len(share) + known, is_last)
+                batch = _Batch(part, share.tolist(), len(share) + known, is_last)
+                yield batch, [samples[row] for row in batch.rows]
 
     def _rows_to_encode(self, part: _Part) -> list[int]:
         """The rows whose embedding is not known yet; the known ones are filled in."""
@@ -132,35 +128,18 @@ class Pipeline:
                 self.n_reused += 1
         return rows
 
-    def _decoded_ahead(
-        self, batches: Iterator[_Batch], decoders: ThreadPoolExecutor
-    ) -> Iterator[tuple[_Batch, Decoding]]:
-        waiting: deque[tuple[_Batch, Decoding]] = deque()
-        for batch in batches:
-            samples = [batch.part.samples[row] for row in batch.rows]
-            tasks = [samples[start : start + IMAGES_A_TASK] for start in range(0, len(samples), IMAGES_A_TASK)]
-            waiting.append((batch, [decoders.submit(self._decode, task) for task in tasks]))
-            if len(waiting) > BATCHES_AHEAD:
-                yield waiting.popleft()
-        yield from waiting
+    def _prepare(self, sample: Sample) -> Pixels:
+        return self._model.prepare(read_sample(self._source, sample))
 
-    def _decode(self, samples: Sequence[Sample]) -> list[Pixels | ImageError]:
-        results: list[Pixels | ImageError] = []
-        for sample in samples:
-            try:
-                if isinstance(sample, FaultySample):
-                    raise ImageError(sample.reason)
-                with one_unreadable("cannot be read"):
-                    results.append(self._model.prepare(self._source.read(sample.id)))
-            except ImageError as error:
-                results.append(error)
-        return results
-
-    def _collect(self, decoding: Decoding) -> list[Pixels | ImageError]:
-        began = time.perf_counter()
-        results = [result for future in decoding for result in future.result()]
-        self.seconds_waiting += time.perf_counter() - began
-        return results
+    def _waited_for(self, batches: Iterator[Decoded]) -> Iterator[Decoded]:
+        """The same batches; the time until each is decoded counts as waiting."""
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.seconds_waiting += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
 
     def _encode(self, batch: _Batch, results: list[Pixels | ImageError]) -> int:
         """Hand the readable images to the model, note why the others are not; returns how many are not."""

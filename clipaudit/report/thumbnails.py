@@ -6,13 +6,13 @@ import io
 import os
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from PIL import Image
 
 from clipaudit.errors import ImageError
-from clipaudit.images.decoding import one_unreadable, opened
+from clipaudit.images.ahead import decoded_ahead
+from clipaudit.images.decoding import opened
 
 # The longer edge in pixels. A smaller image keeps its size: the browser enlarges it as well as we could.
 EDGE = 96
@@ -46,23 +46,22 @@ def thumbnails(
         read: The bytes of one image, from several threads; raises ImageError.
         report: Called now and then with the number done.
     """
-    done = []
-    with ThreadPoolExecutor(os.cpu_count() or 1, "clipaudit-thumbnail") as threads:
-        for thumbnail in threads.map(lambda sample_id: _thumbnail(sample_id, read), ids):
-            done.append(thumbnail)
-            if report and len(done) % REPORT_EVERY == 0:
-                report(len(done))
+    done: list[Thumbnail] = []
+    shares = (ids[start : start + REPORT_EVERY] for start in range(0, len(ids), REPORT_EVERY))
+    pairs = ((share, share) for share in shares)
+    for _, results in decoded_ahead(pairs, lambda sample_id: _thumbnail(read(sample_id)), os.cpu_count() or 1):
+        done += [Thumbnail("", 0, 0, str(made)) if isinstance(made, ImageError) else made for made in results]
+        if report:
+            report(len(done))
     return done
 
 
-def _thumbnail(sample_id: str, read: Callable[[str], bytes]) -> Thumbnail:
+def _thumbnail(data: bytes) -> Thumbnail:
     buffer = io.BytesIO()
-    try:
-        with one_unreadable("cannot be read"), opened(read(sample_id), target=EDGE) as image:
-            image.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
-            # A colour profile or a comment in the original may be larger than the thumbnail, and is nobody's business.
-            image.info.clear()
-            image.save(buffer, "WEBP", quality=QUALITY, method=4)
-    except ImageError as error:
-        return Thumbnail("", 0, 0, str(error))
-    return Thumbnail(f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}", image.width, image.height, "")
+    with opened(data, target=EDGE) as image:
+        image.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
+        # A colour profile or a comment in the original may be larger than the thumbnail, and is nobody's business.
+        image.info.clear()
+        image.save(buffer, "WEBP", quality=QUALITY, method=4)
+        width, height = image.size
+    return Thumbnail(f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}", width, height, "")

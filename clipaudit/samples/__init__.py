@@ -7,7 +7,7 @@ for sample in source.samples():     # streamed, in an order that never changes
 
 from __future__ import annotations
 
-from clipaudit.samples.base import FaultySample, Sample, Source, SourceOptions
+from clipaudit.samples.base import FaultySample, Sample, Source, SourceOptions, read_sample
 from clipaudit.samples.folder import FolderSource
 from clipaudit.samples.labels import Column, read_column
 from clipaudit.samples.manifest import ManifestSource
@@ -27,4 +27,5 @@ __all__ = [
     "open_source",
     "read_column",
     "read_names",
+    "read_sample",
 ]

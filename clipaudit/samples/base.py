@@ -113,6 +113,13 @@ class Source(Protocol):
         ...
 
 
+def read_sample(source: Source, sample: Sample) -> bytes:
+    """The bytes of a sample's image; ImageError where there are none, be it that its file cannot be opened at all."""
+    if isinstance(sample, FaultySample):
+        raise ImageError(sample.reason)
+    return source.read(sample.id)
+
+
 def some(names: Iterable[str]) -> str:
     """The first of several names in their order, for a message."""
     names = sorted(names)

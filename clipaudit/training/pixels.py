@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipaudit.errors import ClipAuditError, ImageError
+from clipaudit.errors import ClipAuditError
 from clipaudit.files import temporary
-from clipaudit.images.decoding import Preprocessing, one_unreadable
+from clipaudit.images.ahead import decoded_ahead
+from clipaudit.images.decoding import Preprocessing
 from clipaudit.training.data import Samples
 
 # Memory of the host that decoded images may take; of a GPU, half of what is free.
@@ -26,6 +27,8 @@ HOST_LIMIT = 4 << 30
 # Blocks read ahead of the model where images are streamed.
 BLOCKS_AHEAD = 2
 IMAGES_A_TASK = 64
+# Images decoded between two reports of progress.
+IMAGES_A_BATCH = 256
 ZEROS = bytes(1 << 20)
 
 Report = Callable[[int, int], None]
@@ -130,23 +133,16 @@ def _decode_into(
     workers: int,
     report: Report,
 ) -> NDArray[np.int64]:
+    def decode(row: int) -> None:
+        images[row] = preprocessing.prepare(samples.read(samples.ids[row]))
+
     reasons: dict[int, str] = {}
-
-    def decode_share(share: NDArray[np.int64]) -> int:
-        for row in share.tolist():
-            try:
-                with one_unreadable("cannot be read"):
-                    images[row] = preprocessing.prepare(samples.read(samples.ids[row]))
-            except ImageError as error:
-                reasons[row] = str(error)
-        return len(share)
-
-    shares = [rows[start : start + IMAGES_A_TASK] for start in range(0, len(rows), IMAGES_A_TASK)]
+    shares = (rows[start : start + IMAGES_A_BATCH].tolist() for start in range(0, len(rows), IMAGES_A_BATCH))
     done = 0
-    with ThreadPoolExecutor(workers, "clipaudit-decode") as decoders:
-        for count in decoders.map(decode_share, shares):
-            done += count
-            report(done, len(rows))
+    for share, results in decoded_ahead(((share, share) for share in shares), decode, workers):
+        reasons |= {row: str(reason) for row, reason in zip(share, results, strict=True) if reason is not None}
+        done += len(share)
+        report(done, len(rows))
     if len(rows) and len(reasons) == len(rows):
         row = min(reasons)
         raise ClipAuditError(
