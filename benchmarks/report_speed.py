@@ -66,7 +66,7 @@ def made_up_index(n: int, k: int, root: Path) -> CleanIndex:
     samples = pa.table({"id": ids, "status": ["ok"] * n, "reason": pa.nulls(n, pa.string())})
     suggestion = (estimates["zero_shot"].prediction, estimates["zero_shot"]["p_max"])
     decision = decide(estimates, labels, k, config)
-    table = build_table(samples, str(root), labels, names, estimates, suggestion, decision, config.estimates)
+    table = build_table(samples, str(root), labels, names, estimates, suggestion, decision, config)
     none, every = np.full((k, 2), np.nan), np.ones(k, bool)
     unsplit = MixtureFit.of(Mixtures(none, none, none, every, every))
     metadata = IndexMetadata(

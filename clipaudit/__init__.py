@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clipaudit.auditing.metrics import Metrics as Metrics
     from clipaudit.cache.embeddings import EmbeddingsCache as EmbeddingsCache
+    from clipaudit.calls.apply import ReviewSummary as ReviewSummary
+    from clipaudit.calls.apply import apply_marks as apply_marks
     from clipaudit.calls.corrupt import Corruption as Corruption
     from clipaudit.calls.corrupt import corrupt as corrupt
     from clipaudit.calls.doubts import Doubts as Doubts
@@ -27,14 +29,17 @@ if TYPE_CHECKING:
     from clipaudit.calls.export import export as export
     from clipaudit.calls.import_ import import_dataset as import_dataset
     from clipaudit.calls.predict import predict as predict
-    from clipaudit.calls.review import ReviewSummary as ReviewSummary
-    from clipaudit.calls.review import apply_marks as apply_marks
+    from clipaudit.calls.review import Queue as Queue
+    from clipaudit.calls.review import review as review
     from clipaudit.calls.select import reselect as reselect
-    from clipaudit.calls.select import reviewed_threshold as reviewed_threshold
     from clipaudit.calls.select import select as select
+    from clipaudit.calls.threshold import Target as Target
+    from clipaudit.calls.threshold import reviewed_threshold as reviewed_threshold
+    from clipaudit.calls.threshold import target_threshold as target_threshold
     from clipaudit.calls.train import TrainProgress as TrainProgress
     from clipaudit.calls.train import TrainSummary as TrainSummary
     from clipaudit.calls.train import train as train
+    from clipaudit.certainty.thresholds import Interval as Interval
     from clipaudit.clip.encoders import EncoderOptions as EncoderOptions
     from clipaudit.clip.pipeline import EmbedProgress as EmbedProgress
     from clipaudit.config import PRESETS as PRESETS
@@ -53,6 +58,8 @@ if TYPE_CHECKING:
     from clipaudit.report import ReportSummary as ReportSummary
     from clipaudit.report import write_report as write_report
     from clipaudit.report.figure import write_figure as write_figure
+    from clipaudit.reviews.estimate import Estimate as Estimate
+    from clipaudit.reviews.estimate import estimate as estimate
     from clipaudit.samples import SourceOptions as SourceOptions
     from clipaudit.training.config import TrainConfig as TrainConfig
     from clipaudit.training.recipes import RECIPES as RECIPES
@@ -78,10 +85,17 @@ _HOMES = {
     "export": "calls.export",
     "import_dataset": "calls.import_",
     "predict": "calls.predict",
-    "apply_marks": "calls.review",
-    "ReviewSummary": "calls.review",
+    "apply_marks": "calls.apply",
+    "ReviewSummary": "calls.apply",
+    "review": "calls.review",
+    "Queue": "calls.review",
+    "estimate": "reviews.estimate",
+    "Estimate": "reviews.estimate",
+    "Interval": "certainty.thresholds",
     "reselect": "calls.select",
-    "reviewed_threshold": "calls.select",
+    "reviewed_threshold": "calls.threshold",
+    "target_threshold": "calls.threshold",
+    "Target": "calls.threshold",
     "select": "calls.select",
     "train": "calls.train",
     "TrainProgress": "calls.train",

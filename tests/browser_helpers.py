@@ -11,6 +11,10 @@ from typing import Any
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
+# What the reader's system prefers.
+LIGHT = {"prefers-color-scheme": "light", "prefers-reduced-motion": "reduce"}
+DARK = {**LIGHT, "prefers-color-scheme": "dark"}
+
 # The longest that a page may take to react; machines that run tests are shared.
 PATIENCE = 20.0
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,9 @@ import clipaudit
 from clipaudit import EncoderOptions
 from clipaudit.demo import MODEL
 from clipaudit.demo.digits import CLASS_NAMES, as_picture, load_split
+
+if TYPE_CHECKING:
+    from browser_helpers import Report
 
 # Several test processes share few cores; one thread each is faster than many that wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -118,3 +123,40 @@ def without_rights() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    """Chromium, headless."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install 'clipaudit[test]'")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    chromedriver = shutil.which("chromedriver")
+    if not chromium or not chromedriver:
+        pytest.skip("no browser: install chromium and chromedriver (Debian: apt install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def report(driver: Any, tmp_path: Path) -> Iterator[Report]:
+    """A page in the browser, without marks of earlier tests, on a screen of 1280 x 900 in light colours."""
+    from browser_helpers import LIGHT, Report
+
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
+    features = [{"name": name, "value": value} for name, value in LIGHT.items()]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    screen = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    driver.get_log("browser")
+    driver.get_log("performance")
+    opened = Report(driver, downloads)
+    yield opened
+    opened.script("localStorage.clear()")

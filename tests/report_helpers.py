@@ -65,7 +65,7 @@ def index_of(
         }
     )
     suggestion = (estimates[ZERO_SHOT.name].prediction, estimates[ZERO_SHOT.name]["p_max"])
-    table = build_table(samples, str(root), labels, names, estimates, suggestion, decision, config.estimates)
+    table = build_table(samples, str(root), labels, names, estimates, suggestion, decision, config)
     return clipaudit.CleanIndex(table, _metadata(root, names, config))
 
 

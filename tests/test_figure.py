@@ -16,7 +16,7 @@ from PIL import Image
 from report_helpers import three_estimates
 
 from clipaudit import CleanIndex
-from clipaudit.calls.review import apply_marks
+from clipaudit.calls.apply import apply_marks
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.report.figure import write_figure
 

@@ -24,7 +24,7 @@ from clipaudit import CleanIndex
 from clipaudit.cache.embeddings import EmbeddingsCache
 from clipaudit.cache.parts import checksum
 from clipaudit.calls.doubts import find_doubts
-from clipaudit.calls.select import reviewed_threshold
+from clipaudit.calls.threshold import reviewed_threshold
 from clipaudit.report import write_report
 
 JUNK: list[Any] = [

@@ -18,7 +18,7 @@ import pytest
 from fuzzing import campaign, size
 
 from clipaudit import CleanIndex
-from clipaudit.calls.review import apply_marks
+from clipaudit.calls.apply import apply_marks
 from clipaudit.samples import ManifestSource, SourceOptions, open_source, read_column
 from clipaudit.samples.parquet import ParquetSource
 

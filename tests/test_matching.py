@@ -16,7 +16,7 @@ import pytest
 
 import clipaudit
 from clipaudit import CleanIndex
-from clipaudit.calls.review import apply_marks
+from clipaudit.calls.apply import apply_marks
 from clipaudit.errors import SourceError
 from clipaudit.index.truth import TrueLabels, match_truth
 from clipaudit.samples import read_column

@@ -19,7 +19,7 @@ from PIL import Image, ImageCms
 from report_helpers import Page, Row, index_of, three_estimates
 
 import clipaudit
-from clipaudit.calls.review import apply_marks
+from clipaudit.calls.apply import apply_marks
 from clipaudit.config import AuditConfig
 from clipaudit.report.charts import Mixture, histogram
 from clipaudit.report.columns import read_columns

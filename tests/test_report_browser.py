@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from conftest import any_image
 from report_helpers import Row, index_of
 
 import clipaudit
-from clipaudit.calls.review import apply_marks
+from clipaudit.calls.apply import apply_marks
 from clipaudit.text import printable
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install 'clipaudit[browser]'")
-from browser_helpers import CONTRASTS, Report  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
+pytest.importorskip("selenium.webdriver", reason="no selenium: pip install 'clipaudit[test]'")
+from browser_helpers import CONTRASTS, DARK, LIGHT, Report
+from selenium.webdriver.common.keys import Keys
 
 HOSTILE = (
     '<img src=x onerror="document.title=1">',
@@ -31,42 +30,6 @@ HOSTILE = (
     "'=already escaped",
     "line\nbreak, \x1b[2J and \u202ereversed",
 )
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    chromedriver = shutil.which("chromedriver")
-    if not chromium or not chromedriver:
-        pytest.skip("no browser: install chromium and chromedriver (Debian: apt install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
-    yield started
-    started.quit()
-
-
-@pytest.fixture
-def report(driver: Any, tmp_path: Path) -> Iterator[Report]:
-    downloads = tmp_path / "downloads"
-    downloads.mkdir()
-    driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
-    features = [{"name": name, "value": value} for name, value in LIGHT.items()]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    screen = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    driver.get_log("browser")
-    driver.get_log("performance")
-    opened = Report(driver, downloads)
-    yield opened
-    opened.script("localStorage.clear()")
-
-
-LIGHT = {"prefers-color-scheme": "light", "prefers-reduced-motion": "reduce"}
-DARK = {**LIGHT, "prefers-color-scheme": "dark"}
 
 
 @pytest.fixture(scope="module")

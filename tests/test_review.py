@@ -16,7 +16,7 @@ from conftest import DIGITS, write_class_folders
 
 import clipaudit
 from clipaudit import AuditConfig, CleanIndex
-from clipaudit.calls.review import apply_marks
+from clipaudit.calls.apply import apply_marks
 from clipaudit.errors import ClipAuditError, SourceError, UsageError
 from clipaudit.index.fingerprints import subset_fingerprint
 from clipaudit.training.data import training_set
@@ -57,8 +57,8 @@ def marks(noisy_index: CleanIndex, rows: dict[str, int], tmp_path: Path) -> Path
 
 def test_a_human_word_beats_every_selector(noisy_index: CleanIndex, rows: dict[str, int], marks: Path) -> None:
     reviewed, summary = apply_marks(noisy_index, marks)
-    counts = {"right": 1, "relabel": 1, "drop": 1, "overruled": 3, "again": 0, "unreadable": 0}
-    assert asdict(summary) == counts | {"notes": ()}
+    counts = {"right": 1, "relabel": 1, "drop": 1, "unsure": 0, "overruled": 3, "again": 0, "unreadable": 0}
+    assert asdict(summary) == counts | {"notes": (), "agreements": (), "disagreements": ()}
     table, before = reviewed.table, noisy_index.table
     assert table["label_given"].to_pylist() == before["label"].to_pylist()
     changed = {row for row in range(600) if table["label"][row].as_py() != before["label"][row].as_py()}
@@ -74,7 +74,7 @@ def test_a_human_word_beats_every_selector(noisy_index: CleanIndex, rows: dict[s
     assert table.select(untouched).equals(before.select(untouched))
     digest = hashlib.sha256(marks.read_bytes()).hexdigest()
     assert reviewed.metadata["reviews"] == [
-        {"file": "marks.csv", "sha256": digest, "right": 1, "relabel": 1, "drop": 1}
+        {"file": "marks.csv", "sha256": digest, "right": 1, "relabel": 1, "drop": 1, "unsure": 0}
     ]
     assert not noisy_index.has_reviews
 

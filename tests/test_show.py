@@ -19,8 +19,8 @@ from report_helpers import three_estimates
 
 import clipaudit
 from clipaudit import CleanIndex
+from clipaudit.calls.apply import apply_marks
 from clipaudit.calls.doubts import find_doubts
-from clipaudit.calls.review import apply_marks
 from clipaudit.cli.pictures import EDGE, half_blocks
 from clipaudit.errors import UsageError
 

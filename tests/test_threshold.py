@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 import clipaudit
 from clipaudit import CleanIndex
 from clipaudit.auditing.metrics import best_threshold
-from clipaudit.calls.review import apply_marks
+from clipaudit.calls.apply import apply_marks
 from clipaudit.errors import UsageError
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]

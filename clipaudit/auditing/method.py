@@ -176,7 +176,7 @@ def decide(
         values = estimates[verdict.estimate.name][evidence(verdict.selector, config)]
         all_margins[verdict.name] = margins(values, getattr(config, verdict.selector.threshold))
     voting = np.stack([all_margins[verdict.name] for verdict in config.voting])
-    order = _mean_probability(estimates, config) if config.ranking == "probability" else None
+    order = mean_probability(estimates, config) if config.ranking == "probability" else None
     clean_score = margins(clean_scores(voting, votes_needed(config.combine, len(voting)), order), config.threshold)
     selected = clean_score >= 0.5
     rescued = fallback(selected, labels, n_classes, estimates[ZERO_SHOT.name]["p_label"])
@@ -184,8 +184,8 @@ def decide(
     return Decision(verdicts, selected | rescued, rescued, clean_score)
 
 
-def _mean_probability(estimates: Mapping[str, EstimateScores], config: AuditConfig) -> NDArray[np.float64]:
-    """(n,) P(y_i | x_i), the mean of the induced estimates'."""
+def mean_probability(estimates: Mapping[str, EstimateScores], config: AuditConfig) -> NDArray[np.float64]:
+    """(n,) float64 P(y_i | x_i) of the given label, the mean of the induced estimates'."""
     losses = [estimates[term.name]["loss"] for term in config.estimates if term.induced]
     # From the loss in double precision: probabilities next to 1 stay apart.
     probabilities = [np.exp(-loss.astype(np.float64)) for loss in losses]

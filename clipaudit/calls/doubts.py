@@ -23,7 +23,7 @@ class Counts:
         n_clean: In the clean subset.
         n_in_doubt: Read, not in it, and not settled by a person.
         n_unreadable: Without scores.
-        n_reviewed: With a person's mark.
+        n_reviewed: A person has decided about the label.
     """
 
     n: int
@@ -103,7 +103,7 @@ def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 
         n_clean=int((mine & columns.is_clean).sum()),
         n_in_doubt=int(in_doubt.sum()),
         n_unreadable=int((mine & ~columns.readable).sum()),
-        n_reviewed=int((mine & columns.reviewed).sum()),
+        n_reviewed=int((mine & columns.settled).sum()),
     )
     rows = np.flatnonzero(in_doubt)
     rows = rows[np.argsort(columns.score[rows], kind="stable")[:top]]

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from clipaudit.auditing.labels import AuditedLabels, audited_labels, listed_classes
 from clipaudit.auditing.method import Scores, decide, score
-from clipaudit.auditing.metrics import best_threshold
 from clipaudit.auditing.plausibility import decision_warnings, useless
 from clipaudit.auditing.warnings import audit_warnings, predictions
 from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
@@ -23,9 +22,10 @@ from clipaudit.clip.encoders import EncoderOptions, load_encoder
 from clipaudit.config import DECISION_FIELDS, AuditConfig
 from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.index.clean_index import CleanIndex, build_table, replace_decision
-from clipaudit.index.marks import kept_by
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.prompts.sets import ClassPrompts, class_prompts, find_prompts
+from clipaudit.reviews.estimate import has_estimate
+from clipaudit.reviews.survey import calibrated
 
 
 def select(
@@ -83,7 +83,7 @@ def select(
         scores.estimates,
         (scores.suggested, scores.suggested_probability),
         decision,
-        config.estimates,
+        config,
     )
     metadata = replace(
         _metadata(store, audited, described, scores, config),
@@ -176,34 +176,9 @@ def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
             " Run select on the embeddings cache again."
         )
     decision = decide(index.estimates(), index.scored_labels()[index.readable], len(index.class_names), config)
-    return _with_warnings(replace_decision(index, decision, config))
-
-
-def reviewed_threshold(index: CleanIndex) -> float:
-    """The `threshold` that suits a review: the F1 of the wrong labels is highest among the samples that it marked.
-
-    "right" says that the label given before was right; "relabel" and "drop", that it was wrong. The more the marked
-    samples are like all others (a random choice at best), the better the threshold suits these.
-
-    Args:
-        index: With marks, from `apply_marks`.
-
-    Raises:
-        UsageError: no label was marked, or no right one, or no wrong one.
-    """
-    if not index.has_reviews:
-        raise UsageError("the index holds no review. Mark samples in the report, then merge them: clipaudit apply")
-    readable, given = index.readable, index.scored_labels()
-    marked = index.reviewed[readable]
-    right = (kept_by(index.table["reviewed"]) & (index.labels() == given))[readable][marked]
-    for kind, held in (("right", right), ("wrong", ~right)):
-        if not held.any():
-            raise UsageError(
-                f"the review marked no {kind} label among the readable images. A threshold needs some of both kinds."
-            )
-    undecided = index.config.with_changes(threshold=AuditConfig.threshold)
-    scores = decide(index.estimates(), given[readable], len(index.class_names), undecided).clean_score
-    return min(best_threshold(scores[marked], right)[0], 1.0)
+    decided = replace_decision(index, decision, config)
+    # Other selectors rank otherwise, and `p_wrong` follows the ranking.
+    return _with_warnings(calibrated(decided) if has_estimate(index) else decided)
 
 
 def _with_number(config: AuditConfig, own: float | None) -> AuditConfig:
@@ -231,7 +206,7 @@ def _with_warnings(index: CleanIndex) -> CleanIndex:
             + ". Lower the thresholds, or look at labels, prompts and model."
         )
     about_verdicts = decision_warnings(
-        index.class_names, index.labels()[readable], is_clean | index.reviewed[readable], rescued
+        index.class_names, index.labels()[readable], is_clean | index.settled[readable], rescued
     )
     return CleanIndex(index.table, replace(metadata, warnings=[*about_scores, *about_verdicts]))
 

@@ -131,7 +131,8 @@ def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
     counts = doubts.counts
     print_line(f"[bold]{counts.n:,} labels audited[/bold], {len(index.class_names):,} classes")
     print_line(f"  clean          {counts.n_clean:,}")
-    print_line(f"  in doubt       {counts.n_in_doubt:,}, an estimated noise rate of {index.noise_rate:.1%}")
+    print_line(f"  in doubt       {counts.n_in_doubt:,}, {index.noise_rate:.1%} of those that could be read")
+    show_wrong(index, written[0])
     if counts.n_unreadable:
         print_line(f"  unreadable     {counts.n_unreadable:,}")
     if counts.n_reviewed:
@@ -152,6 +153,17 @@ def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
         print_table(table)
     show_warnings(index.metadata.warnings)
     print_line(f"Written: {', '.join(safe(path) for path in written)}")
+
+
+def show_wrong(index: CleanIndex, file: Path) -> None:
+    """How many labels are wrong, or how to find out."""
+    from clipaudit.reviews.estimate import estimate, has_estimate
+
+    if not has_estimate(index):
+        print_line(f"  wrong          not calibrated; review 100 labels: clipaudit review {safe(file)} --budget 100")
+        return
+    wrong = estimate(index).wrong_labels
+    print_line(f"  wrong          {wrong.estimate:,.0f} (95 %: {wrong.low:,.0f} to {wrong.high:,.0f}), by the review")
 
 
 def show_decided(decided: Mapping[str, str]) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+DEMO_BUDGET = 100
+
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="New folder for the demo's files.")] = Path("clipaudit-demo"),
@@ -16,17 +18,22 @@ def demo(
 ) -> None:
     """Audit real handwritten digits, some with wrong labels: offline, in about a minute.
 
-    Runs embed, select, evaluate and report, and prints each command as you would type it.
+    Runs embed, select, evaluate, review, apply, estimate and report, and prints each command as you would type it. The
+    marks of the review are simulated by the true labels.
     """
+    from clipaudit.cli.apply import apply
     from clipaudit.cli.console import print_line, safe
     from clipaudit.cli.embed import embed
+    from clipaudit.cli.estimate import estimate
     from clipaudit.cli.evaluate import evaluate
     from clipaudit.cli.report import report
+    from clipaudit.cli.review import review
     from clipaudit.cli.select import select
-    from clipaudit.demo import MODEL, write_digits
+    from clipaudit.demo import MODEL, mark_by_truth, write_digits
 
     files = write_digits(folder, rate=rate, seed=seed)
     cache, index, listing, page = (folder / name for name in ("cache", "clean.parquet", "clean.csv", "report.html"))
+    queue, reviewed = folder / "review", folder / "reviewed.parquet"
 
     def announce(*words: object) -> None:
         print_line(f"\n[bold]$ clipaudit {safe(shlex.join(map(str, words)))}[/bold]")
@@ -40,11 +47,20 @@ def demo(
     select(cache, out=index, export=[listing])
     announce("evaluate", index, "--truth", files.truth)
     evaluate(index, truth=str(files.truth))
-    announce("report", index, "--truth", files.truth, "--out", page)
-    report(index, out=page, truth=str(files.truth))
+    announce("review", index, "--budget", DEMO_BUDGET, "--out", queue)
+    review(index=index, out=queue, budget=DEMO_BUDGET)
+    marks = mark_by_truth(queue, files)
+    print_line(f"\nIn your place, the true labels answer: their marks are in {safe(marks)}.")
+    announce("apply", index, marks, "--out", reviewed)
+    apply(index=index, marks=[marks], out=reviewed)
+    announce("estimate", reviewed)
+    estimate(index=reviewed)
+    print_line(f"In truth, {files.n_wrong:,} labels are wrong.")
+    announce("report", reviewed, "--truth", files.truth, "--out", page)
+    report(reviewed, out=page, truth=str(files.truth))
     print_line(
-        f"\nThe files are in {safe(folder)}: images, truth.csv, the embeddings cache, the clean index (also as CSV) and"
-        "\nthe report."
+        f"\nThe files are in {safe(folder)}: images, truth.csv, the embeddings cache, the clean index (also as CSV),"
+        "\nthe review and the report."
         "\nGo on with your own images: clipaudit embed IMAGES, or other thresholds:"
         f"\n  clipaudit select --from {safe(index)} --theta-loss 0.7 --out {safe(folder / 'stricter.parquet')}"
     )

@@ -50,6 +50,15 @@ def select(
             show_default=False,
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Precision or recall that the threshold is to reach, by the review of the index that --from names:"
+            " precision=0.95 (share of the labels called noisy that are wrong) or recall=0.9 (share of the wrong labels"
+            " that are called noisy).",
+            show_default=False,
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         options.declared(PRESET),
@@ -92,10 +101,14 @@ def select(
     exports = export or []
     _check_places(out, exports, [from_index, labels, names, prompts], raw_csv)
     by_review = _is_by_review(changes)
+    if target is not None and "threshold" in changes:
+        raise UsageError("--target chooses the threshold: leave out --threshold.")
     scored: dict[str, Any] = {"labels": labels, "names": names, "prompts": prompts, "model": model, "device": device}
     if from_index:
         _refuse_with_from(cache=cache, **scored)
-        index = _decide_again(from_index, preset, changes)
+        index = _decide_again(from_index, preset, changes, target)
+    elif target is not None:
+        raise UsageError("--target needs the index that a review was applied to: --from reviewed.parquet.")
     elif by_review:
         raise UsageError("--threshold reviewed needs the index that a review was applied to: --from reviewed.parquet.")
     else:
@@ -122,19 +135,57 @@ def _audit(cache: Path | None, config: AuditConfig, *, names: Path | None, **giv
         return run(cache, config=config, names=read_names(names) if names else None, progress=report, **scored)
 
 
-def _decide_again(file: Path, preset: str | None, changes: dict[str, Any]) -> CleanIndex:
+def _decide_again(file: Path, preset: str | None, changes: dict[str, Any], target: str | None) -> CleanIndex:
     """Decide again on the scores of an index, if need be by its review."""
-    from clipaudit.calls.select import reselect, reviewed_threshold
-    from clipaudit.cli.console import print_line
+    from clipaudit.calls.select import reselect
     from clipaudit.index.clean_index import read_index
 
     held = read_index(file)
-    by_review = _is_by_review(changes)
-    index = reselect(held, configured(preset, held.config, **{**changes, **({"threshold": None} if by_review else {})}))
-    if by_review:
-        index = reselect(index, index.config.with_changes(threshold=reviewed_threshold(index)))
-        print_line(f"Threshold: {index.config.threshold:.4f}, from the review")
-    return index
+    chosen_later = target is not None or _is_by_review(changes)
+    index = reselect(
+        held, configured(preset, held.config, **{**changes, **({"threshold": None} if chosen_later else {})})
+    )
+    if not chosen_later:
+        return index
+    threshold = _reviewed(index) if target is None else _targeted(index, target)
+    return reselect(index, index.config.with_changes(threshold=threshold))
+
+
+def _reviewed(index: CleanIndex) -> float:
+    """The threshold of the best F1, and what it rests on."""
+    from clipaudit.calls.threshold import reviewed_threshold
+    from clipaudit.cli.console import print_line
+    from clipaudit.reviews.estimate import has_estimate
+
+    threshold = reviewed_threshold(index)
+    print_line(f"Threshold: {threshold:.4f}, from the review")
+    if not has_estimate(index):
+        print_line(
+            "[yellow]note[/yellow] the marked samples were not drawn by chance: the threshold suits samples like"
+            " these. To find one for all, draw some: clipaudit review"
+        )
+    return threshold
+
+
+def _targeted(index: CleanIndex, target: str) -> float:
+    """The threshold that reaches "precision=0.95" or "recall=0.9"."""
+    from clipaudit.calls.threshold import target_threshold
+    from clipaudit.cli.console import print_line
+
+    name, _, text = target.partition("=")
+    try:
+        wanted = {name: float(text)}
+    except ValueError:
+        wanted = {}
+    if name not in ("precision", "recall") or not wanted:
+        raise UsageError(f"--target must be precision=NUMBER or recall=NUMBER, not {excerpt(target)}.")
+    found = target_threshold(index, **wanted)
+    reached = "; ".join(
+        f"{word} {one.estimate:.1%} (95 %: {one.low:.1%} to {one.high:.1%})"
+        for word, one in (("precision", found.precision), ("recall", found.recall))
+    )
+    print_line(f"Threshold: {found.threshold:.4f}, expected to reach {reached}")
+    return found.threshold
 
 
 def _is_by_review(changes: dict[str, Any]) -> bool:

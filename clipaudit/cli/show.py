@@ -37,7 +37,7 @@ def show(
 
     held = read_index(index)
     doubts = find_doubts(held, class_name=class_name, top=top)
-    _show_counts(doubts, held)
+    _show_counts(doubts, held, index)
     if doubts.classes and doubts.class_name is None:
         _print(f"Classes most in doubt ({_of(CLASSES_SHOWN, len(doubts.classes))})", _classes_table(doubts))
     if doubts.samples:
@@ -45,8 +45,8 @@ def show(
         _print(f"Most doubtful samples ({shown})", _samples_table(doubts, held))
 
 
-def _show_counts(doubts: Doubts, index: CleanIndex) -> None:
-    from clipaudit.cli.console import print_line, safe, show_decided, show_warnings
+def _show_counts(doubts: Doubts, index: CleanIndex, file: Path) -> None:
+    from clipaudit.cli.console import print_line, safe, show_decided, show_warnings, show_wrong
 
     counts, name = doubts.counts, doubts.class_name
     what = f"{len(index.class_names):,} classes" if name is None else f"labelled {safe(name)}"
@@ -55,6 +55,8 @@ def _show_counts(doubts: Doubts, index: CleanIndex) -> None:
     share = f", {counts.n_in_doubt / n_readable:.1%}" if n_readable else ""
     print_line(f"  clean          {counts.n_clean:,}")
     print_line(f"  in doubt       {counts.n_in_doubt:,}{share}")
+    if name is None:
+        show_wrong(index, file)
     if counts.n_unreadable:
         print_line(f"  unreadable     {counts.n_unreadable:,}")
     if counts.n_reviewed:

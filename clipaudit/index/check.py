@@ -43,12 +43,17 @@ class Column:
     values: tuple[str, ...] = ()
 
 
+P_WRONG, REVIEW_CHANCE = "p_wrong", "review_chance"
 # `apply` writes them: both or neither.
 _OF_REVIEWS = (Column("reviewed", TEXT, "anywhere", values=MARKS), Column("label_given", CLASS, "never"))
 
 
+# Files of an earlier clipaudit have no `p_wrong`, and those from which nothing was drawn no `review_chance`.
+_OPTIONAL = (Column(P_WRONG, SINGLE), Column(REVIEW_CHANCE, DOUBLE, "anywhere"))
+
+
 def columns_of(estimates: Sequence[EstimateTerm]) -> tuple[Column, ...]:
-    """The columns of an index of these estimates, in their order; those of reviews last."""
+    """The columns of an index of these estimates, in their order; those that may lack last."""
     return (
         Column("id", TEXT, "never"),
         Column("path", TEXT, "never"),
@@ -62,6 +67,7 @@ def columns_of(estimates: Sequence[EstimateTerm]) -> tuple[Column, ...]:
         *(Column(verdict.column, FLAG) for verdict in verdicts_of(estimates)),
         Column("fallback", FLAG),
         *(column for term in estimates for column in _of_estimate(term)),
+        *_OPTIONAL,
         *_OF_REVIEWS,
     )
 
@@ -78,7 +84,7 @@ def checked_table(table: pa.Table, columns: Sequence[Column], class_names: Seque
 
     Args:
         table: As the file holds it.
-        columns: Those that it must have; of reviews, both or neither.
+        columns: Those that it must have; of reviews, both or neither; others may lack.
         class_names: K names, valid.
     """
     if fault := _columns_fault(table, columns):
@@ -101,12 +107,13 @@ def checked_table(table: pa.Table, columns: Sequence[Column], class_names: Seque
 def _columns_fault(table: pa.Table, columns: Sequence[Column]) -> str | None:
     names = table.column_names
     missing = [column.name for column in columns if column.name not in names]
+    optional = [column.name for column in _OPTIONAL]
     of_reviews = [column.name for column in _OF_REVIEWS]
-    if required := [name for name in missing if name not in of_reviews]:
+    if required := [name for name in missing if name not in (*optional, *of_reviews)]:
         more = f" and {len(required) - 1} more" if len(required) > 1 else ""
         return f"it has no column {required[0]!r}{more}"
-    if len(missing) == 1:
-        return f"it has no column {missing[0]!r}, though it was reviewed"
+    if len(halves := [name for name in missing if name in of_reviews]) == 1:
+        return f"it has no column {halves[0]!r}, though it was reviewed"
     if repeated := [name for name in names if names.count(name) > 1]:
         return f"it has the column {repeated[0]!r} more than once"
     for field in table.schema:

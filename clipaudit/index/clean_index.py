@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipaudit import __version__
-from clipaudit.auditing.method import Decision, EstimateScores
+from clipaudit.auditing.method import Decision, EstimateScores, decide, mean_probability
 from clipaudit.checked import NewerError, is_count, parse_json
 from clipaudit.config import AuditConfig
 from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import check_images, check_output, write_atomically
-from clipaudit.index.check import checked_table, columns_of, content_digest
+from clipaudit.index.check import P_WRONG, REVIEW_CHANCE, checked_table, columns_of, content_digest
 from clipaudit.index.file import REMEDY, read_table
 from clipaudit.index.format1 import former_columns, former_names, upgraded
-from clipaudit.index.marks import overrule
+from clipaudit.index.marks import overrule, settled_by
 from clipaudit.index.metadata import IndexMetadata
 from clipaudit.selectors.base import evidence
 from clipaudit.spelling import Spellings
@@ -86,9 +86,27 @@ class CleanIndex:
         return np.asarray(pc.is_valid(self.table["reviewed"]).to_numpy())
 
     @property
+    def settled(self) -> NDArray[np.bool_]:
+        """(n,) bool: a person has decided about the sample; those who could not tell have not."""
+        return settled_by(self.table["reviewed"]) if self.has_reviews else np.zeros(len(self), bool)
+
+    @property
+    def selected(self) -> NDArray[np.bool_]:
+        """(n,) bool: what the selectors decided, before any review."""
+        scores = pc.fill_null(self.table["clean_score"], 0.0).to_numpy()
+        return np.asarray((scores >= 0.5) | self._bools("fallback"))
+
+    @property
+    def drawn(self) -> NDArray[np.bool_]:
+        """(n,) bool: `review` has drawn the sample."""
+        if REVIEW_CHANCE not in self.table.column_names:
+            return np.zeros(len(self), bool)
+        return np.asarray(pc.is_valid(self.table[REVIEW_CHANCE]).to_numpy())
+
+    @property
     def in_doubt(self) -> NDArray[np.bool_]:
         """(n,) bool: read, not called clean, and not settled by a person."""
-        return self.readable & ~self.is_clean & ~self.reviewed
+        return self.readable & ~self.is_clean & ~self.settled
 
     @property
     def noise_rate(self) -> float:
@@ -125,6 +143,17 @@ class CleanIndex:
     def scored_labels(self) -> NDArray[np.int64]:
         """(n,) class index of the label that the scores are about: the given one, before any review."""
         return self._class_indices("label_given" if self.has_reviews else "label")
+
+    def ranking(self) -> NDArray[np.float64]:
+        """(m,) scores in [0, 1] of the m readable samples, higher where the label looks cleaner.
+
+        It is `clean_score` without regard to the threshold, which is a number on this scale.
+        """
+        if self.config.threshold == AuditConfig.threshold:
+            return np.asarray(self.table["clean_score"].filter(pa.array(self.readable)).to_numpy())
+        undecided = replace(self.config, threshold=AuditConfig.threshold)
+        labels = self.scored_labels()[self.readable]
+        return decide(self.estimates(), labels, len(self.class_names), undecided).clean_score
 
     def estimates(self) -> dict[str, EstimateScores]:
         """The scores of the readable samples, as `decide` takes them."""
@@ -254,7 +283,7 @@ def build_table(
     estimates: Mapping[str, EstimateScores],
     suggestion: tuple[NDArray[np.int64], NDArray[np.float32]],
     decision: Decision,
-    terms: Sequence[EstimateTerm],
+    config: AuditConfig,
 ) -> pa.Table:
     """The index's table.
 
@@ -266,16 +295,17 @@ def build_table(
         estimates: Scores of the m readable samples, by name.
         suggestion: For these, the suggested class and its probability.
         decision: For these, the flags.
-        terms: The estimates.
+        config: What decided.
     """
+    terms = config.estimates
     readable = np.asarray(pc.equal(samples["status"], "ok").to_numpy())
 
     def spread(values: NDArray[Any]) -> pa.Array:
         """m values onto n rows, null where the image could not be read."""
         return pa.array(_full(values, readable), mask=~readable)
 
-    def names(indices: pa.Array) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(indices, pa.array(class_names))
+    def named(classes: NDArray[np.int64]) -> pa.Array:
+        return class_column(_full(classes, readable), class_names, ~readable)
 
     suggested, probability = suggestion
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
@@ -283,17 +313,18 @@ def build_table(
         "path": pc.if_else(
             pc.starts_with(samples["id"], "/"), samples["id"], pc.binary_join_element_wise(root, samples["id"], "/")
         ),
-        "label": names(pa.array(labels.astype(np.int32))),
+        "label": class_column(labels, class_names),
         "is_clean": pa.array(_full(decision.is_clean, readable)),
         "clean_score": spread(decision.clean_score),
-        "suggested_label": names(spread(suggested.astype(np.int32))),
+        P_WRONG: spread((1 - mean_probability(estimates, config)).astype(np.float32)),
+        "suggested_label": named(suggested),
         "suggested_probability": spread(probability),
         **{verdict.column: spread(decision.verdicts[verdict.name]) for verdict in verdicts_of(terms)},
         "fallback": spread(decision.fallback),
     }
     for term in terms:
         found = estimates[term.name]
-        columns[term.column("label")] = names(spread(found.prediction.astype(np.int32)))
+        columns[term.column("label")] = named(found.prediction)
         for score in SCORES:
             columns[term.column(score.name)] = spread(found[score.name])
     return pa.table({**columns, "status": samples["status"], "reason": samples["reason"]})
@@ -307,13 +338,27 @@ def replace_decision(index: CleanIndex, decision: Decision, config: AuditConfig)
     }
     decided |= {"clean_score": decision.clean_score, "fallback": decision.fallback}
     for name, values in decided.items():
-        column = pa.array(_full(values, readable), mask=~readable)
-        table = table.set_column(table.column_names.index(name), name, column)
+        table = with_column(table, name, pa.array(_full(values, readable), mask=~readable))
     is_clean = _full(decision.is_clean, readable)
     if index.has_reviews:
         is_clean = overrule(is_clean, table["reviewed"], readable)
-    table = table.set_column(table.column_names.index("is_clean"), "is_clean", pa.array(is_clean))
+    table = with_column(table, "is_clean", pa.array(is_clean))
     return CleanIndex(table, replace(index.metadata, config=config))
+
+
+def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    """The table with a column replaced in its place, or appended."""
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, column)
+    return table.append_column(name, column)
+
+
+def class_column(
+    classes: NDArray[np.int64], class_names: list[str], missing: NDArray[np.bool_] | None = None
+) -> pa.DictionaryArray:
+    """(n,) class indices as a column of names; null where a sample is `missing`."""
+    indices = pa.array(classes.astype(np.int32), mask=missing)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(class_names, pa.string()))
 
 
 def _full(values: NDArray[Any], readable: NDArray[np.bool_]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clipaudit.options import Option
-from clipaudit.options.kinds import Choice, Range, Switch, Text
+from clipaudit.options.kinds import SEED, Choice, Range, Switch, Text
 
 DEVICE = Option(
     "auto",
@@ -88,4 +88,26 @@ WORKERS = Option(
     "Work",
     unset="one a core",
     name="workers",
+)
+ON_CONFLICT = Option(
+    "refuse",
+    Choice({"refuse": "", "first": "the first file's mark holds", "last": "", "unsure": "the sample stays unsettled"}),
+    "What to do where files of marks disagree",
+    "Options",
+    name="on_conflict",
+)
+BUDGET = Option(
+    100,
+    Range(1, 1_000_000, whole=True, unit="samples"),
+    "Number of samples to draw",
+    "Options",
+    name="budget",
+)
+REVIEW_SEED = Option(0, SEED, "Random seed of the draw", "Options", name="seed")
+WITHIN = Option(
+    0.02,
+    Range(0.0001, 0.5),
+    "Half width of the 95 % interval at which the review can stop, as a share of the labels",
+    "Options",
+    name="within",
 )

@@ -75,7 +75,7 @@ def choose(columns: Columns, top: int, truth: Truth | None) -> Choice:
         top: How many of the most doubtful ones; what a person has marked is settled.
         truth: Adds the errors of the audit.
     """
-    most_doubtful = _lowest(columns, np.flatnonzero(columns.readable & ~columns.reviewed), top)
+    most_doubtful = _lowest(columns, np.flatnonzero(columns.readable & ~columns.settled), top)
     classes = worst_classes(columns)[:CLASSES_IN_DETAIL]
     examples = {k: _examples(columns, k) for k in classes}
     confusion = confusions(columns)
@@ -112,7 +112,7 @@ def confusions(columns: Columns) -> Confusion:
 
 def errors(columns: Columns, truth: Truth) -> list[Rows]:
     """Rows where the audit is wrong: right labels called noisy, wrong ones called clean; the surest errors first."""
-    settled = ~columns.readable | columns.reviewed
+    settled = ~columns.readable | columns.settled
     accused = np.flatnonzero(~settled & ~columns.is_clean & truth.right)
     missed = np.flatnonzero(~settled & columns.is_clean & ~truth.right)
     surest = missed[np.argsort(-columns.score[missed], kind="stable")]

@@ -44,7 +44,7 @@ class Columns:
     Attributes:
         index: Where they come from.
         readable, is_clean, fallback: (n,) bool.
-        reviewed: (n,) bool, a person has marked the sample.
+        reviewed, settled: (n,) bool, a person has marked the sample, and has decided about it.
         labels, suggested: (n,) int64 class indices.
         scored: (n,) int64, the label that the scores are about: the given one, before any review.
         score: (n,) float64, `clean_score`.
@@ -59,6 +59,7 @@ class Columns:
     is_clean: NDArray[np.bool_]
     fallback: NDArray[np.bool_]
     reviewed: NDArray[np.bool_]
+    settled: NDArray[np.bool_]
     labels: NDArray[np.int64]
     scored: NDArray[np.int64]
     suggested: NDArray[np.int64]
@@ -128,6 +129,7 @@ def read_columns(index: CleanIndex) -> Columns:
         is_clean=index.is_clean,
         fallback=flags("fallback"),
         reviewed=index.reviewed,
+        settled=index.settled,
         labels=classes("label"),
         scored=classes("label_given" if index.has_reviews else "label"),
         suggested=classes("suggested_label"),

@@ -18,7 +18,8 @@ from clipaudit.report.sections.base import Section
 from clipaudit.report.wording import capital, number, percent
 from clipaudit.text import printable
 
-SCRIPTS = ("data.js", "marks.js", "gallery.js", "page.js")
+# What all pages share, and what each has for itself.
+SHARED_SCRIPTS, SHARED_STYLE = ("data.js", "store.js", "switch.js"), "base.css"
 _TEMPLATES = Path(__file__).parent / "templates"
 # Characters that could end a script element; inside JSON strings their escapes mean the same.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\x7f"}
@@ -43,21 +44,43 @@ def render(title: str, theme: str, contents: Sequence[tuple[Section, Any]], data
         data: What the script reads: samples, class names, counts; put into the page as one JSON block.
     """
     environment = _environment()
-    style, theme_script, script = _asset("page.css"), _asset("theme.js"), _script()
+    sections = [_part(environment, section, content) for section, content in contents]
+    return render_page("page", ("marks.js", "gallery.js", "page.js"), title, theme, data, sections=sections)
+
+
+def render_page(
+    name: str, scripts: Sequence[str], title: str, theme: str, data: Mapping[str, Any], **values: Any
+) -> str:
+    """One self-contained page: its template NAME.html.j2 and style NAME.css, and a policy that admits nothing else.
+
+    Args:
+        name: Of the page.
+        scripts: Its own files of the script, which follow the shared ones.
+        title: Name of what was audited.
+        theme: "light", "dark" or "auto".
+        data: What the script reads; put into the page as one JSON block.
+        values: What else the template takes.
+    """
+    style, theme_script = _asset(SHARED_STYLE) + _asset(f"{name}.css"), _asset("theme.js")
+    script = _script((*SHARED_SCRIPTS, *scripts))
     policy = (
         "default-src 'none'; img-src data:; "
         f"style-src {_hash(style)}; script-src {_hash(theme_script)} {_hash(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    return environment.get_template("page.html.j2").render(
-        title=title,
-        theme=theme,
-        sections=[_part(environment, section, content) for section, content in contents],
-        policy=Markup(policy),
-        style=style,
-        theme_script=theme_script,
-        script=script,
-        data=json_block(data),
+    return (
+        _environment()
+        .get_template(f"{name}.html.j2")
+        .render(
+            title=title,
+            theme=theme,
+            policy=Markup(policy),
+            style=style,
+            theme_script=theme_script,
+            script=script,
+            data=json_block(data),
+            **values,
+        )
     )
 
 
@@ -97,9 +120,9 @@ def _asset(name: str) -> Markup:
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def _script() -> Markup:
-    """The script's files as one function, which leaves no names in the page's global scope."""
-    parts = Markup("\n").join(_asset(name) for name in SCRIPTS)
+def _script(files: Sequence[str]) -> Markup:
+    """A script's files as one function, which leaves no names in the page's global scope."""
+    parts = Markup("\n").join(_asset(name) for name in files)
     return Markup('(function () {\n"use strict";\n%s})();\n') % parts
 
 

@@ -37,7 +37,12 @@ class Thumbnail:
 
 
 def thumbnails(
-    ids: Sequence[str], read: Callable[[str], bytes], report: Callable[[int], None] | None = None
+    ids: Sequence[str],
+    read: Callable[[str], bytes],
+    report: Callable[[int], None] | None = None,
+    *,
+    edge: int = EDGE,
+    quality: int = QUALITY,
 ) -> list[Thumbnail]:
     """Thumbnails of some samples; an image that is gone or damaged becomes a reason, never an error.
 
@@ -45,23 +50,29 @@ def thumbnails(
         ids: What `read` takes.
         read: The bytes of one image, from several threads; raises ImageError.
         report: Called now and then with the number done.
+        edge: The longer edge in pixels, at most.
+        quality: Of the WebP file, 0 to 100.
     """
+
+    def made(sample_id: str) -> Thumbnail:
+        return _thumbnail(read(sample_id), edge, quality)
+
     done: list[Thumbnail] = []
     shares = (ids[start : start + REPORT_EVERY] for start in range(0, len(ids), REPORT_EVERY))
     pairs = ((share, share) for share in shares)
-    for _, results in decoded_ahead(pairs, lambda sample_id: _thumbnail(read(sample_id)), os.cpu_count() or 1):
-        done += [Thumbnail("", 0, 0, str(made)) if isinstance(made, ImageError) else made for made in results]
+    for _, results in decoded_ahead(pairs, made, os.cpu_count() or 1):
+        done += [Thumbnail("", 0, 0, str(one)) if isinstance(one, ImageError) else one for one in results]
         if report:
             report(len(done))
     return done
 
 
-def _thumbnail(data: bytes) -> Thumbnail:
+def _thumbnail(data: bytes, edge: int, quality: int) -> Thumbnail:
     buffer = io.BytesIO()
-    with opened(data, target=EDGE) as image:
-        image.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
+    with opened(data, target=edge) as image:
+        image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
         # A colour profile or a comment in the original may be larger than the thumbnail, and is nobody's business.
         image.info.clear()
-        image.save(buffer, "WEBP", quality=QUALITY, method=4)
+        image.save(buffer, "WEBP", quality=quality, method=4)
         width, height = image.size
     return Thumbnail(f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}", width, height, "")

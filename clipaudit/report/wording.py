@@ -51,7 +51,7 @@ def _reason(columns: Columns, row: int) -> str:
         seen = _seen(columns, term, row)
         parts.append(_says(term, seen, before))
         before = seen.best
-    if columns.fallback[row] and not columns.reviewed[row]:
+    if columns.fallback[row] and not columns.settled[row]:
         parts.append("kept because no sample of its class was selected")
     return "; ".join(parts)
 

@@ -13,6 +13,7 @@ from clipaudit.config import AuditConfig
 from clipaudit.report.columns import Columns, Truth
 from clipaudit.report.sections.base import Material
 from clipaudit.report.wording import failing, listed
+from clipaudit.reviews.estimate import Estimate, estimate, has_estimate
 from clipaudit.vocabulary import EstimateTerm, verdicts_of
 
 
@@ -53,6 +54,7 @@ class Overview:
         failing: The samples in doubt by the number of verdicts that they fail, most first.
         agreeing: The estimates that are made independently, in words; empty where there are not two.
         n_agreed: In doubt, with all of these naming the same other class.
+        estimate: How many labels are wrong, where a review says so.
         known: None where the truth is not.
         warnings: Of the audit.
     """
@@ -70,6 +72,7 @@ class Overview:
     failing: Sequence[Failing]
     agreeing: str
     n_agreed: int
+    estimate: Estimate | None
     known: Known | None
     warnings: Sequence[str]
 
@@ -101,7 +104,7 @@ def overview(material: Material) -> Overview:
         n_readable=int(columns.readable.sum()),
         n_clean=int(columns.is_clean.sum()),
         n_in_doubt=int(doubt.sum()),
-        n_rescued=int((columns.fallback & ~columns.reviewed).sum()),
+        n_rescued=int((columns.fallback & ~columns.settled).sum()),
         n_reviewed=int(columns.reviewed.sum()),
         n_classes=len(columns.class_names),
         n_verdicts=len(columns.failed),
@@ -109,6 +112,7 @@ def overview(material: Material) -> Overview:
         failing=_failing(columns.failed[:, doubt]),
         agreeing=listed([_named(term) for term in independent]) if len(independent) > 1 else "",
         n_agreed=int((doubt & _agreed(columns, independent)).sum()),
+        estimate=estimate(columns.index) if has_estimate(columns.index) else None,
         known=_known(columns, material.truth) if material.truth else None,
         warnings=metadata.warnings,
     )

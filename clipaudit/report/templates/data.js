@@ -1,10 +1,7 @@
-// What all of the report's script shares; page.py puts its files together into one function. All foreign text (ids,
+// What the scripts of all pages share; page.py puts the files of a page together into one function. All foreign text (ids,
 // class names, reasons) reaches the page through textContent and properties, never as markup. A sample is {id, given,
-// suggested (class numbers), probability, score, clean, rescued, reviewed, failed (places in data.verdicts), why, image
-// (data URI), size [width, height], missing (why there is no image)}, and with a truth {truth (name), wrong (given
-// label)}. A verdict is [estimate, selector], in words.
-const PAGE_SIZE = 24;
-const MARKS = ["right", "relabel", "drop"];
+// suggested (class numbers), image (data URI), size [width, height], missing (why there is no image)}.
+const MARKS = ["right", "relabel", "drop", "unsure"];
 const data = JSON.parse(document.getElementById("data").textContent);
 const samples = data.samples;
 const nameOf = (number) => data.classes[number];

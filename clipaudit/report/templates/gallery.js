@@ -1,14 +1,18 @@
+// The samples of the report are, besides what data.js says, {probability, score, clean, rescued, settled, failed (places in
+// data.verdicts), why}, and with a truth {truth (name), wrong (given label)}. A verdict is [estimate, selector], in words.
+const PAGE_SIZE = 24;
+
 // ---- Filters and order.
 
 const controls = ["given", "suggested", "verdict", "low", "high", "mark", "text"].map((name) => byId(`filter-${name}`));
 const [given, suggested, verdict, low, high, markFilter, text] = controls;
 const sort = byId("sort");
 const verdicts = {
-  doubt: (sample) => !sample.clean && !sample.reviewed,
+  doubt: (sample) => !sample.clean && !sample.settled,
   clean: (sample) => sample.clean,
   rescued: (sample) => sample.rescued,
-  accused: (sample) => !sample.reviewed && !sample.clean && sample.wrong === false,
-  missed: (sample) => !sample.reviewed && sample.clean && sample.wrong === true,
+  accused: (sample) => !sample.settled && !sample.clean && sample.wrong === false,
+  missed: (sample) => !sample.settled && sample.clean && sample.wrong === true,
 };
 for (let number = 0; number <= data.verdicts.length; number += 1) {
   verdicts[`f${number}`] = (sample) => verdicts.doubt(sample) && sample.failed.length === number;
@@ -125,6 +129,7 @@ function markButtons(sample) {
     buttons.push(button("relabel", name, `→ ${name}`, "2"));
   }
   buttons.push(button("drop", "", "Drop", "3"));
+  buttons.push(button("unsure", "", "Cannot tell", "x"));
   const other = element("button", { type: "button", title: "Relabel to a class of your choice (key r)" });
   other.dataset.mark = "other";
   other.addEventListener("click", () => chooseClass(sample));
@@ -141,7 +146,7 @@ function card(sample, position) {
     title.append(element("span", { className: "muted", textContent: sample.probability.toFixed(2), title: data.probability }));
   }
   const facts = element("p", { className: "fine" }, `score ${sample.score.toFixed(3)}`);
-  if (sample.reviewed) facts.append(sample.clean ? " · reviewed: clean" : " · reviewed: dropped");
+  if (sample.settled) facts.append(sample.clean ? " · reviewed: clean" : " · reviewed: dropped");
   else if (sample.clean) facts.append(sample.rescued ? " · kept for an empty class" : " · called clean");
   if (sample.truth !== undefined) {
     facts.append(" · ", element("span", { className: sample.wrong ? "accent" : "", textContent: sample.wrong ? `truly ${sample.truth}` : "label is true" }));

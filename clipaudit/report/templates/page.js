@@ -49,7 +49,7 @@ function markByKey(key) {
     chooseClass(sample);
     return;
   }
-  const mark = { 1: "right", 2: "relabel", 3: "drop", d: "drop" }[key];
+  const mark = { 1: "right", 2: "relabel", 3: "drop", d: "drop", x: "unsure" }[key];
   if (mark === "relabel" && sample.suggested === sample.given) {
     byId("status").textContent = "No other class is suggested for this image: r lets you choose one.";
     return;
@@ -69,31 +69,9 @@ function onKey(event) {
   if (key === "?") byId("help").showModal();
   else if (!shown.length) return;
   else if (key === "j" || key === "k" || (inCards && key.startsWith("Arrow"))) goTo(current + step(key));
-  else if (current >= 0 && "123drRDu".includes(key) && inCards) markByKey(key.toLowerCase());
+  else if (current >= 0 && "123drRDuxX".includes(key) && inCards) markByKey(key.toLowerCase());
   else return;
   event.preventDefault();
-}
-
-// ---- Theme.
-
-function isDark() {
-  const theme = document.documentElement.dataset.theme;
-  return theme === "dark" || (theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
-}
-
-function showTheme() {
-  byId("theme").setAttribute("aria-pressed", String(isDark()));
-}
-
-function toggleTheme() {
-  const theme = isDark() ? "light" : "dark";
-  document.documentElement.dataset.theme = theme;
-  showTheme();
-  try {
-    localStorage.setItem("clipaudit-theme", theme);
-  } catch (error) {
-    // The choice then lasts as long as the page.
-  }
 }
 
 // ---- Examples in the class sections, drawn when a section opens.

@@ -1,0 +1,1 @@
+"""How many labels are wrong, and how sure that is: designed samples, curves, intervals. Arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""What persons said of labels: files of marks, and how far two reviewers agree."""
