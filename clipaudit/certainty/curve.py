@@ -18,13 +18,13 @@ from scipy.special import expit, logit
 Floats = NDArray[np.float64]
 
 # Priors of a and b as (mean, deviation), for positions in units of their deviation: most labels are right, give or take
-# nearly all, and fewer are wrong where the ranking is higher. Chosen on five noises and confirmed on five others
+# nearly all, and fewer are wrong where the ranking is higher. Set on five noises and confirmed on five others
 # (docs/benchmarks.md).
 LEVEL, SLOPE = (-0.5, 2.5), (-3.2, 1.2)
 # Deviations of the bend g, and the distance over which it stays alike.
 BENDS, REACH = (0.3, 1.0), 1.0
 # Rates of mistaken marks, and how probable each is beforehand.
-MISTAKES = {0.0: 0.7, 0.02: 0.15, 0.05: 0.1, 0.1: 0.05}
+MISTAKES = {0.0: 0.4, 0.02: 0.2, 0.05: 0.2, 0.1: 0.2}
 # A ranking is a probability; beyond this its logit says no more.
 FARTHEST = 12.0
 # The bend is fixed by its values at so many points.

@@ -145,8 +145,9 @@ def wrong_by_bin(found: Surveyed, among: NDArray[np.bool_], generator: np.random
     bins, marks, p = found.bins, found.marks, found.curve.p_wrong
     mistaken = found.curve.mistaken[:, None]
     said_wrong = mistaken + (1 - 2 * mistaken) * p
-    counts = generator.binomial(bins.count(among & marks.open), p) + bins.count(among & marks.known_wrong)
+    counts = np.tile(bins.count(among & marks.known_wrong), (len(p), 1))
     for samples, truly in (
+        (marks.open, p),
         (marks.wrong, (1 - mistaken) * p / np.maximum(said_wrong, 1e-300)),
         (marks.right, mistaken * p / np.maximum(1 - said_wrong, 1e-300)),
     ):
