@@ -28,7 +28,8 @@ import clipaudit
 from benchmarks.memory import peak_memory, reset_peak_memory
 from clipaudit.auditing.method import EstimateScores, decide
 from clipaudit.cache.info import Fingerprint
-from clipaudit.index.clean_index import CleanIndex, build_table
+from clipaudit.index.building import build_table
+from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.report.choice import choose
 from clipaudit.report.columns import read_columns

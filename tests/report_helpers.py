@@ -16,7 +16,7 @@ import clipaudit
 from clipaudit.auditing.method import EstimateScores, decide
 from clipaudit.cache.info import Fingerprint
 from clipaudit.config import AuditConfig
-from clipaudit.index.clean_index import build_table
+from clipaudit.index.building import build_table
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.selectors.base import Mixtures
 from clipaudit.vocabulary import ZERO_SHOT

@@ -17,7 +17,7 @@ import pytest
 import clipaudit
 from clipaudit import CleanIndex
 from clipaudit.errors import IndexFileError, UsageError
-from clipaudit.index.clean_index import with_column
+from clipaudit.index.building import with_column
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 Digits = tuple[Path, dict[str, str]]

@@ -72,7 +72,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
     (root / "marks.csv").write_text(f"id,mark,label\n{ids[0]},right,\n{ids[5]},drop,\n{ids[9]},relabel,three\n")
     (root / "truth.csv").write_text("path,label\n" + "".join(f"{name},{label}\n" for name, label in truth.items()))
     clipaudit.apply_marks(index, root / "marks.csv")[0].write(root / "reviewed.parquet")
-    indexes = [root / "clean.parquet", root / "reviewed.parquet"]
+    queue = clipaudit.review(index, budget=60)
+    lines = [f"{name},{'right' if name.split('/')[0] == truth[name] else 'drop'}," for name in queue.ids]
+    (root / "queue.csv").write_text("\n".join(["id,mark,label", *lines]))
+    clipaudit.apply_marks(queue.index, root / "queue.csv")[0].write(root / "surveyed.parquet")
+    indexes = [root / "clean.parquet", root / "reviewed.parquet", root / "surveyed.parquet"]
     return Base(root / "images", root / "cache", indexes, root / "marks.csv", root / "truth.csv")
 
 
@@ -269,6 +273,13 @@ def _apply(index: CleanIndex, base: Base, out: Path) -> None:
     clipaudit.read_index(out / "reviewed.parquet")
 
 
+def _review(index: CleanIndex, base: Base, out: Path) -> None:
+    queue = clipaudit.review(index, budget=10)
+    queue.index.write(out / "drawn.parquet")
+    clipaudit.read_index(out / "drawn.parquet")
+    queue.write(out / "review")
+
+
 def _export(index: CleanIndex, base: Base, out: Path) -> None:
     for name in ("e.jsonl", "e.npy", "e.txt", "e.csv", "links"):
         clipaudit.export(index, out / name)
@@ -282,13 +293,15 @@ CALLS: dict[str, Callable[[CleanIndex, Base, Path], object]] = {
     "apply": _apply,
     "evaluate": lambda index, base, out: clipaudit.evaluate(index, base.truth),
     "export": _export,
+    "review": _review,
+    "estimate": lambda index, base, out: clipaudit.estimate(index),
 }
 
 
 def _mutated(base: Base, number: int) -> tuple[pa.Table, dict[bytes, bytes]]:
     """A table and its schema's metadata, made from a fixed seed."""
     rng = np.random.default_rng(number)
-    table = pq.read_table(base.indexes[rng.integers(2)])
+    table = pq.read_table(base.indexes[rng.integers(len(base.indexes))])
     found = dict(table.schema.metadata)
     content = json.loads(found[b"clipaudit"])
     names = []

@@ -25,7 +25,7 @@ from clipaudit.config import PRESETS
 from clipaudit.demo.digits import CLASS_NAMES
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.estimates import InMemory
-from clipaudit.index.clean_index import deciding_column
+from clipaudit.index.building import deciding_column
 
 Digits = tuple[Path, dict[str, str]]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]

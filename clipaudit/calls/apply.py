@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clipaudit.index.clean_index import CleanIndex, class_column, with_column
+from clipaudit.index.building import class_column, with_column
+from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.marks import DROP, MARKS, RELABEL, RIGHT, UNSURE, overrule
 from clipaudit.options.shared import ON_CONFLICT
 from clipaudit.reviews.agreement import Agreement, Disagreement, agreements, united

@@ -11,7 +11,8 @@ import numpy as np
 
 from clipaudit.auditing.metrics import Metrics, metrics
 from clipaudit.errors import SourceError
-from clipaudit.index.clean_index import CleanIndex, deciding_column
+from clipaudit.index.building import deciding_column
+from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.truth import match_truth
 from clipaudit.vocabulary import verdicts_of
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from clipaudit.certainty.survey import draw
 from clipaudit.errors import UsageError
 from clipaudit.files import write_atomically
+from clipaudit.index.building import with_column
 from clipaudit.index.check import REVIEW_CHANCE
-from clipaudit.index.clean_index import CleanIndex, with_column
+from clipaudit.index.clean_index import CleanIndex
 from clipaudit.options.shared import BUDGET, REVIEW_SEED
 from clipaudit.report.review_page import ReviewPage, Theme, write_review_page
 from clipaudit.reviews.marks_file import COLUMNS
@@ -114,9 +115,9 @@ def review(index: CleanIndex, *, budget: int = 100, seed: int = 0) -> Queue:
         UsageError: `budget` or `seed` is out of range, or every readable sample is marked.
     """
     budget, seed = BUDGET.take(budget), REVIEW_SEED.take(seed)
-    held, generator = surveyed(index), np.random.default_rng(seed)
-    if not (held.found.marks.open & ~held.found.marks.unsure).any():
+    if not (index.readable & ~index.reviewed).any():
         raise UsageError("every sample whose image could be read has a mark: there is nothing left to review.")
+    held, generator = surveyed(index), np.random.default_rng(seed)
     drawn, chance = draw(held.found, held.ranking, held.labels, len(index.class_names), budget, generator)
     rows = np.flatnonzero(index.readable)[drawn]
     return Queue(_with_chances(index, rows, chance), generator.permutation(rows))

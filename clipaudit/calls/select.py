@@ -21,7 +21,8 @@ from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.clip.encoders import EncoderOptions, load_encoder
 from clipaudit.config import DECISION_FIELDS, AuditConfig
 from clipaudit.errors import CacheError, SourceError, UsageError
-from clipaudit.index.clean_index import CleanIndex, build_table, replace_decision
+from clipaudit.index.building import build_table, replace_decision
+from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.prompts.sets import ClassPrompts, class_prompts, find_prompts
 from clipaudit.reviews.estimate import has_estimate

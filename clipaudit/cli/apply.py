@@ -52,6 +52,7 @@ def apply(
 
 def _show(index: CleanIndex, summary: ReviewSummary, marks: list[Path], out: Path) -> None:
     from clipaudit.cli.console import print_line, safe
+    from clipaudit.reviews.estimate import has_estimate
 
     n_marks = summary.right + summary.relabel + summary.drop + summary.unsure
     files = ", ".join(safe(file) for file in marks)
@@ -76,7 +77,7 @@ def _show(index: CleanIndex, summary: ReviewSummary, marks: list[Path], out: Pat
     _show_disagreements(summary.disagreements)
     print_line(f"  clean now      {int(index.is_clean.sum()):,}; {int(index.in_doubt.sum()):,} are in doubt")
     print_line(f"Written: {safe(out)}")
-    if index.metadata.calibrated:
+    if has_estimate(index):
         print_line(f"Next: clipaudit estimate {safe(out)}")
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,19 +15,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipaudit import __version__
-from clipaudit.auditing.method import Decision, EstimateScores, decide, mean_probability
+from clipaudit.auditing.method import EstimateScores, decide
 from clipaudit.checked import NewerError, is_count, parse_json
 from clipaudit.config import AuditConfig
 from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import check_images, check_output, write_atomically
-from clipaudit.index.check import P_WRONG, REVIEW_CHANCE, checked_table, columns_of, content_digest
+from clipaudit.index.check import REVIEW_CHANCE, checked_table, columns_of, content_digest
 from clipaudit.index.file import REMEDY, read_table
 from clipaudit.index.format1 import former_columns, former_names, upgraded
-from clipaudit.index.marks import overrule, settled_by
+from clipaudit.index.marks import settled_by
 from clipaudit.index.metadata import IndexMetadata
-from clipaudit.selectors.base import evidence
 from clipaudit.spelling import Spellings
-from clipaudit.vocabulary import SCORES, EstimateTerm, Verdict, verdicts_of
+from clipaudit.vocabulary import SCORES, EstimateTerm
 
 FORMAT = 2
 CLASSES_IN_A_MESSAGE = 10
@@ -101,7 +99,7 @@ class CleanIndex:
         """(n,) bool: `review` has drawn the sample."""
         if REVIEW_CHANCE not in self.table.column_names:
             return np.zeros(len(self), bool)
-        return np.asarray(pc.is_valid(self.table[REVIEW_CHANCE]).to_numpy())
+        return np.asarray(pc.fill_null(pc.greater(self.table[REVIEW_CHANCE], 0), False).to_numpy())
 
     @property
     def in_doubt(self) -> NDArray[np.bool_]:
@@ -268,101 +266,3 @@ def _without_metadata(path: Path, table: pa.Table) -> str:
             f" leave out. {REMEDY}"
         )
     return f"{path} is no clean index: clipaudit did not write it. Make one with: clipaudit select"
-
-
-def deciding_column(verdict: Verdict, config: AuditConfig) -> str:
-    """The column of an index that this verdict's threshold is put on."""
-    return verdict.estimate.column(evidence(verdict.selector, config))
-
-
-def build_table(
-    samples: pa.Table,
-    root: str,
-    labels: NDArray[np.int64],
-    class_names: list[str],
-    estimates: Mapping[str, EstimateScores],
-    suggestion: tuple[NDArray[np.int64], NDArray[np.float32]],
-    decision: Decision,
-    config: AuditConfig,
-) -> pa.Table:
-    """The index's table.
-
-    Args:
-        samples: `id`, `status` and `reason` of all n samples.
-        root: What the ids are relative to.
-        labels: (n,) class indices, of all samples.
-        class_names: K names.
-        estimates: Scores of the m readable samples, by name.
-        suggestion: For these, the suggested class and its probability.
-        decision: For these, the flags.
-        config: What decided.
-    """
-    terms = config.estimates
-    readable = np.asarray(pc.equal(samples["status"], "ok").to_numpy())
-
-    def spread(values: NDArray[Any]) -> pa.Array:
-        """m values onto n rows, null where the image could not be read."""
-        return pa.array(_full(values, readable), mask=~readable)
-
-    def named(classes: NDArray[np.int64]) -> pa.Array:
-        return class_column(_full(classes, readable), class_names, ~readable)
-
-    suggested, probability = suggestion
-    columns: dict[str, pa.Array | pa.ChunkedArray] = {
-        "id": samples["id"],
-        "path": pc.if_else(
-            pc.starts_with(samples["id"], "/"), samples["id"], pc.binary_join_element_wise(root, samples["id"], "/")
-        ),
-        "label": class_column(labels, class_names),
-        "is_clean": pa.array(_full(decision.is_clean, readable)),
-        "clean_score": spread(decision.clean_score),
-        P_WRONG: spread((1 - mean_probability(estimates, config)).astype(np.float32)),
-        "suggested_label": named(suggested),
-        "suggested_probability": spread(probability),
-        **{verdict.column: spread(decision.verdicts[verdict.name]) for verdict in verdicts_of(terms)},
-        "fallback": spread(decision.fallback),
-    }
-    for term in terms:
-        found = estimates[term.name]
-        columns[term.column("label")] = named(found.prediction)
-        for score in SCORES:
-            columns[term.column(score.name)] = spread(found[score.name])
-    return pa.table({**columns, "status": samples["status"], "reason": samples["reason"]})
-
-
-def replace_decision(index: CleanIndex, decision: Decision, config: AuditConfig) -> CleanIndex:
-    """The same scores with other flags; what a review said stays."""
-    readable, table = index.readable, index.table
-    decided: dict[str, NDArray[Any]] = {
-        verdict.column: decision.verdicts[verdict.name] for verdict in verdicts_of(config.estimates)
-    }
-    decided |= {"clean_score": decision.clean_score, "fallback": decision.fallback}
-    for name, values in decided.items():
-        table = with_column(table, name, pa.array(_full(values, readable), mask=~readable))
-    is_clean = _full(decision.is_clean, readable)
-    if index.has_reviews:
-        is_clean = overrule(is_clean, table["reviewed"], readable)
-    table = with_column(table, "is_clean", pa.array(is_clean))
-    return CleanIndex(table, replace(index.metadata, config=config))
-
-
-def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
-    """The table with a column replaced in its place, or appended."""
-    if name in table.column_names:
-        return table.set_column(table.column_names.index(name), name, column)
-    return table.append_column(name, column)
-
-
-def class_column(
-    classes: NDArray[np.int64], class_names: list[str], missing: NDArray[np.bool_] | None = None
-) -> pa.DictionaryArray:
-    """(n,) class indices as a column of names; null where a sample is `missing`."""
-    indices = pa.array(classes.astype(np.int32), mask=missing)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(class_names, pa.string()))
-
-
-def _full(values: NDArray[Any], readable: NDArray[np.bool_]) -> NDArray[Any]:
-    """m values of the readable samples onto all n rows, zero elsewhere."""
-    full = np.zeros(len(readable), values.dtype)
-    full[readable] = values
-    return full

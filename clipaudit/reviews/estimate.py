@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from clipaudit.certainty.classes import MARKS_FOR_A_CLASS, wrong_by_class
 from clipaudit.certainty.thresholds import CONFIDENCE, Interval, best_f1, interval
 from clipaudit.errors import UsageError
+from clipaudit.index.check import REVIEW_CHANCE
 from clipaudit.index.clean_index import CleanIndex
-from clipaudit.reviews.survey import MARKS_NEEDED, SEED, Survey, surveyed
+from clipaudit.reviews.survey import MARKS_NEEDED, SEED, Survey, marks_of, surveyed
 
 # How many more marks a review may go on with, for `narrowed`.
 MORE = 100
@@ -108,8 +109,9 @@ def estimate(index: CleanIndex) -> Estimate:
     Raises:
         UsageError: fewer than 20 drawn samples are marked as right or wrong.
     """
+    if not has_estimate(index):
+        raise UsageError(_too_few(index))
     held = surveyed(index)
-    _refuse_too_few(held)
     inside, outside = (draws.sum(axis=1) for draws in held.wrong)
     total, n_in_doubt = inside + outside, int(held.in_doubt.sum())
     best = best_f1(held.reach)
@@ -135,18 +137,19 @@ def estimate(index: CleanIndex) -> Estimate:
 
 def has_estimate(index: CleanIndex) -> bool:
     """Whether enough drawn samples are marked for `estimate`."""
-    return index.metadata.calibrated
+    marks = marks_of(index)
+    return int((marks.wrong | marks.right).sum()) >= MARKS_NEEDED
 
 
-def _refuse_too_few(held: Survey) -> None:
-    if held.n_marks >= MARKS_NEEDED:
-        return
-    elsewhere = int((held.found.marks.known_wrong | held.found.marks.known_right).sum())
+def _too_few(index: CleanIndex) -> str:
+    marks = marks_of(index)
+    drawn = int((marks.wrong | marks.right).sum())
+    elsewhere = int((marks.known_wrong | marks.known_right).sum())
     others = f" {elsewhere:,} other mark(s) speak for themselves only." if elsewhere else ""
-    raise UsageError(
+    return (
         f"an estimate needs at least {MARKS_NEEDED} marks on samples that were drawn by chance, and the index has"
-        f" {held.n_marks:,}.{others} Draw some, mark them, and apply the marks: clipaudit review clean.parquet"
-        " --budget 100 --out review"
+        f" {drawn:,}.{others} Draw some, mark them, and apply the marks: clipaudit review clean.parquet --budget 100"
+        " --out review"
     )
 
 
@@ -172,7 +175,7 @@ def _contradictions(held: Survey, total: NDArray[np.int64]) -> list[str]:
     """Marks weighed by their chances alone (Hajek) know nothing of the curve; they must not be far from it."""
     marks, index = held.found.marks, held.index
     judged = marks.wrong | marks.right
-    weights = 1 / index.table["review_chance"].to_numpy()[index.readable][judged]
+    weights = 1 / index.table[REVIEW_CHANCE].to_numpy()[index.readable][judged]
     said = marks.wrong[judged]
     share = float(np.average(said, weights=weights))
     error = float(np.sqrt((weights**2 * (said - share) ** 2).sum()) / weights.sum())

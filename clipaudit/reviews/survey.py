@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from clipaudit.certainty.survey import Marks, Surveyed, survey, wrong_by_bin
 from clipaudit.certainty.thresholds import Cut, Reach, reach
+from clipaudit.index.building import with_column
 from clipaudit.index.check import P_WRONG
-from clipaudit.index.clean_index import CleanIndex, with_column
+from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.marks import kept_by
 
 # From fewer marks on drawn samples nothing is estimated.

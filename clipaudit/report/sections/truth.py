@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from clipaudit.auditing.metrics import Metrics, metrics
-from clipaudit.index.clean_index import deciding_column
+from clipaudit.index.building import deciding_column
 from clipaudit.report.charts import DASHES, roc
 from clipaudit.report.choice import ERRORS_SHOWN
 from clipaudit.report.sections.base import Material

@@ -1,0 +1,118 @@
+"""The table of a clean index: how an audit fills it, and how other thresholds or marks change it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from clipaudit.auditing.method import Decision, EstimateScores, mean_probability
+from clipaudit.config import AuditConfig
+from clipaudit.index.check import P_WRONG
+from clipaudit.index.clean_index import CleanIndex
+from clipaudit.index.marks import overrule
+from clipaudit.selectors.base import evidence
+from clipaudit.vocabulary import SCORES, Verdict, verdicts_of
+
+
+def deciding_column(verdict: Verdict, config: AuditConfig) -> str:
+    """The column of an index that this verdict's threshold is put on."""
+    return verdict.estimate.column(evidence(verdict.selector, config))
+
+
+def build_table(
+    samples: pa.Table,
+    root: str,
+    labels: NDArray[np.int64],
+    class_names: list[str],
+    estimates: Mapping[str, EstimateScores],
+    suggestion: tuple[NDArray[np.int64], NDArray[np.float32]],
+    decision: Decision,
+    config: AuditConfig,
+) -> pa.Table:
+    """The index's table.
+
+    Args:
+        samples: `id`, `status` and `reason` of all n samples.
+        root: What the ids are relative to.
+        labels: (n,) class indices, of all samples.
+        class_names: K names.
+        estimates: Scores of the m readable samples, by name.
+        suggestion: For these, the suggested class and its probability.
+        decision: For these, the flags.
+        config: What decided.
+    """
+    terms = config.estimates
+    readable = np.asarray(pc.equal(samples["status"], "ok").to_numpy())
+
+    def spread(values: NDArray[Any]) -> pa.Array:
+        """m values onto n rows, null where the image could not be read."""
+        return pa.array(_full(values, readable), mask=~readable)
+
+    def named(classes: NDArray[np.int64]) -> pa.Array:
+        return class_column(_full(classes, readable), class_names, ~readable)
+
+    suggested, probability = suggestion
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        "id": samples["id"],
+        "path": pc.if_else(
+            pc.starts_with(samples["id"], "/"), samples["id"], pc.binary_join_element_wise(root, samples["id"], "/")
+        ),
+        "label": class_column(labels, class_names),
+        "is_clean": pa.array(_full(decision.is_clean, readable)),
+        "clean_score": spread(decision.clean_score),
+        P_WRONG: spread((1 - mean_probability(estimates, config)).astype(np.float32)),
+        "suggested_label": named(suggested),
+        "suggested_probability": spread(probability),
+        **{verdict.column: spread(decision.verdicts[verdict.name]) for verdict in verdicts_of(terms)},
+        "fallback": spread(decision.fallback),
+    }
+    for term in terms:
+        found = estimates[term.name]
+        columns[term.column("label")] = named(found.prediction)
+        for score in SCORES:
+            columns[term.column(score.name)] = spread(found[score.name])
+    return pa.table({**columns, "status": samples["status"], "reason": samples["reason"]})
+
+
+def replace_decision(index: CleanIndex, decision: Decision, config: AuditConfig) -> CleanIndex:
+    """The same scores with other flags; what a review said stays."""
+    readable, table = index.readable, index.table
+    decided: dict[str, NDArray[Any]] = {
+        verdict.column: decision.verdicts[verdict.name] for verdict in verdicts_of(config.estimates)
+    }
+    decided |= {"clean_score": decision.clean_score, "fallback": decision.fallback}
+    for name, values in decided.items():
+        table = with_column(table, name, pa.array(_full(values, readable), mask=~readable))
+    is_clean = _full(decision.is_clean, readable)
+    if index.has_reviews:
+        is_clean = overrule(is_clean, table["reviewed"], readable)
+    table = with_column(table, "is_clean", pa.array(is_clean))
+    return CleanIndex(table, replace(index.metadata, config=config))
+
+
+def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    """The table with a column replaced in its place, or appended."""
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, column)
+    return table.append_column(name, column)
+
+
+def class_column(
+    classes: NDArray[np.int64], class_names: list[str], missing: NDArray[np.bool_] | None = None
+) -> pa.DictionaryArray:
+    """(n,) class indices as a column of names; null where a sample is `missing`."""
+    indices = pa.array(classes.astype(np.int32), mask=missing)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(class_names, pa.string()))
+
+
+def _full(values: NDArray[Any], readable: NDArray[np.bool_]) -> NDArray[Any]:
+    """m values of the readable samples onto all n rows, zero elsewhere."""
+    full = np.zeros(len(readable), values.dtype)
+    full[readable] = values
+    return full
