@@ -25,7 +25,6 @@ from clipaudit.index.building import build_table, replace_decision
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.prompts.sets import ClassPrompts, class_prompts, find_prompts
-from clipaudit.reviews.estimate import has_estimate
 from clipaudit.reviews.survey import calibrated
 
 
@@ -179,7 +178,7 @@ def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
     decision = decide(index.estimates(), index.scored_labels()[index.readable], len(index.class_names), config)
     decided = replace_decision(index, decision, config)
     # Other selectors rank otherwise, and `p_wrong` follows the ranking.
-    return _with_warnings(calibrated(decided) if has_estimate(index) else decided)
+    return _with_warnings(calibrated(decided))
 
 
 def _with_number(config: AuditConfig, own: float | None) -> AuditConfig:

@@ -9,8 +9,7 @@ from clipaudit.certainty.thresholds import Interval, Unshown, best_f1, for_preci
 from clipaudit.errors import UsageError
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.options.kinds import Range
-from clipaudit.reviews.estimate import has_estimate
-from clipaudit.reviews.survey import MARKS_NEEDED, marks_of, surveyed
+from clipaudit.reviews.survey import MARKS_NEEDED, has_estimate, marks_of, surveyed
 
 TARGET = Range(0.01, 0.999)
 

@@ -52,7 +52,7 @@ def apply(
 
 def _show(index: CleanIndex, summary: ReviewSummary, marks: list[Path], out: Path) -> None:
     from clipaudit.cli.console import print_line, safe
-    from clipaudit.reviews.estimate import has_estimate
+    from clipaudit.reviews.survey import has_estimate
 
     n_marks = summary.right + summary.relabel + summary.drop + summary.unsure
     files = ", ".join(safe(file) for file in marks)

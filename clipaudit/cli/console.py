@@ -157,7 +157,8 @@ def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
 
 def show_wrong(index: CleanIndex, file: Path) -> None:
     """How many labels are wrong, or how to find out."""
-    from clipaudit.reviews.estimate import estimate, has_estimate
+    from clipaudit.reviews.estimate import estimate
+    from clipaudit.reviews.survey import has_estimate
 
     if not has_estimate(index):
         print_line(f"  wrong          not calibrated; review 100 labels: clipaudit review {safe(file)} --budget 100")

@@ -155,7 +155,7 @@ def _reviewed(index: CleanIndex) -> float:
     """The threshold of the best F1, and what it rests on."""
     from clipaudit.calls.threshold import reviewed_threshold
     from clipaudit.cli.console import print_line
-    from clipaudit.reviews.estimate import has_estimate
+    from clipaudit.reviews.survey import has_estimate
 
     threshold = reviewed_threshold(index)
     print_line(f"Threshold: {threshold:.4f}, from the review")

@@ -15,7 +15,7 @@ from clipaudit.certainty.thresholds import CONFIDENCE, Interval, best_f1, interv
 from clipaudit.errors import UsageError
 from clipaudit.index.check import REVIEW_CHANCE
 from clipaudit.index.clean_index import CleanIndex
-from clipaudit.reviews.survey import MARKS_NEEDED, SEED, Survey, marks_of, surveyed
+from clipaudit.reviews.survey import MARKS_NEEDED, SEED, Survey, has_estimate, marks_of, surveyed
 
 # How many more marks a review may go on with, for `narrowed`.
 MORE = 100
@@ -133,12 +133,6 @@ def estimate(index: CleanIndex) -> Estimate:
         marks=_used(held),
         warnings=tuple(_contradictions(held, total)),
     )
-
-
-def has_estimate(index: CleanIndex) -> bool:
-    """Whether enough drawn samples are marked for `estimate`."""
-    marks = marks_of(index)
-    return int((marks.wrong | marks.right).sum()) >= MARKS_NEEDED
 
 
 def _too_few(index: CleanIndex) -> str:

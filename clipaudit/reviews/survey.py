@@ -91,10 +91,15 @@ def marks_of(index: CleanIndex) -> Marks:
     return Marks(*(flag[index.readable] for flag in flags))
 
 
+def has_estimate(index: CleanIndex) -> bool:
+    """Whether enough drawn samples are marked for `estimate`."""
+    marks = marks_of(index)
+    return int((marks.wrong | marks.right).sum()) >= MARKS_NEEDED
+
+
 def calibrated(index: CleanIndex) -> CleanIndex:
     """The index with its `p_wrong` calibrated by the marks on drawn samples, once there are enough of them."""
-    marks = marks_of(index)
-    if int((marks.wrong | marks.right).sum()) < MARKS_NEEDED:
+    if not has_estimate(index):
         return index
     readable, p_wrong = index.readable, np.zeros(len(index), np.float32)
     p_wrong[readable] = surveyed(index).found.p_wrong

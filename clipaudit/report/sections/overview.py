@@ -13,7 +13,8 @@ from clipaudit.config import AuditConfig
 from clipaudit.report.columns import Columns, Truth
 from clipaudit.report.sections.base import Material
 from clipaudit.report.wording import failing, listed
-from clipaudit.reviews.estimate import Estimate, estimate, has_estimate
+from clipaudit.reviews.estimate import Estimate, estimate
+from clipaudit.reviews.survey import has_estimate
 from clipaudit.vocabulary import EstimateTerm, verdicts_of
 
 
