@@ -26,12 +26,12 @@ from clipaudit.options.kinds import Range
 
 # What anyone may type, and what a program may pass.
 NUMBERS = ["0", "1", "2", "5", "-1", "0.5", "1e-4", "1e6", "1e300", "nan", "inf", "-inf", "1_0", "\u0663", "9" * 5000]
-WORDS = ["", " ", "x", "None", "auto", "model", "reviewed", "joint", "neighbours", "2-of-4", "induced_loss", "\0"]
+WORDS = ["", " ", "x", "None", "auto", "model", "reviewed", "joint", "neighbours", "2-of-4", "induced_loss"]
 OBJECTS: list[Any] = [
     *(None, True, False, 0, 1, 2, 3, 50, 90, -1, 2**63, 2**64, 10**5000, 0.0, 0.5, 1.0, 1e-5, 1e6),
     *(float("nan"), float("inf"), "", "1", "model", b"1", [], ["induced_loss"], {}, (), {"a"}, object(), 1j),
     *(np.int64(3), np.float16(1), np.array([1, 2]), np.array(5), np.bool_(True), AuditConfig, range(3)),
-    *("joint", "neighbours", "majority"),
+    *("joint", "neighbours", "majority", "\0"),
 ]
 GOOD: dict[str, list[Any]] = {
     **{"temperature": ["model", 1, 1e-4, 1e4], "induced": ["joint"], "c": [1e-6, 1e4, 1], "folds": [0, 2, 20]},

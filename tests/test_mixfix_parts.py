@@ -136,7 +136,7 @@ def test_the_host_waits_for_nothing_inside_a_step(method: str) -> None:
     subsets = Subsets(np.arange(64) % 10, np.arange(64) < 32, np.arange(64) >= 32, 10)
     config = replace(TINY, method=method)
     chosen = method_of(subsets, config)
-    trainer = Trainer(chosen, [build(architecture) for _ in range(chosen.networks)], None, engine, config)
+    trainer = Trainer(chosen, [build(architecture) for _ in range(config.networks)], None, engine, config)
     images = engine.normalise(torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8, device="cuda"))
     targets, partners = torch.arange(64, device="cuda") % 10, torch.randperm(64, device="cuda")
     batch = Batch(images, targets, torch.tensor(0.7, device="cuda"), partners, 1.0)

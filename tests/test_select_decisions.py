@@ -278,7 +278,16 @@ def test_folds_follow_ids(noisy_digits: Digits, noisy_cache: Path, tmp_path: Pat
 
 def test_several_estimates_are_audited_together(noisy_cache: Path, run_cli: Cli, tmp_path: Path) -> None:
     audited = run_cli(
-        "select", noisy_cache, "--induced", "logistic,neighbours", "--combine", "4-of-6", "--out", "i.parquet"
+        "select",
+        noisy_cache,
+        "--induced",
+        "logistic,neighbours",
+        "--combine",
+        "4-of-6",
+        "--out",
+        "i.parquet",
+        "--device",
+        "cpu",
     )
     assert audited.returncode == 0, audited.stderr
     index = clipaudit.read_index(tmp_path / "i.parquet")

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str) -> torch.device:
-    """A torch device by name; "auto" is CUDA, else MPS, else CPU. UsageError where it cannot be used."""
+    """A torch device by name; "auto" is CUDA, else MPS, else CPU.
+
+    Raises:
+        UsageError: no such device can compute here.
+        ClipAuditError: it has no memory left.
+    """
     import torch
 
     if name != "auto":
@@ -22,6 +27,8 @@ def choose_device(name: str) -> torch.device:
             # There and back: some devices take numbers and never give them out again ("meta").
             torch.ones(1, device=device).cpu()
         except Exception as error:
+            if is_lack_of_memory(error):
+                raise ClipAuditError(f"{name} has too little memory. Try --device cpu.") from None
             # RuntimeError, AssertionError, NotImplementedError or ImportError, by the kind of device.
             reason = first_line(error)
             raise UsageError(f"device {name!r} cannot be used: {reason}. Try --device cpu.") from None

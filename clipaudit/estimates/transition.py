@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -98,8 +101,20 @@ def _expected(log_p: Tensor, classes: Tensor, labels: Tensor, matrix: Tensor) ->
         part = slice(start, start + size)
         entries = classes[part].long() * len(matrix) + labels[part, None]
         posterior = (log_p[part] + log_matrix[entries]).softmax(1)
-        counts.index_add_(0, entries.flatten(), posterior.flatten())
+        with _in_one_order():
+            counts.index_add_(0, entries.flatten(), posterior.flatten())
     return counts.view_as(matrix)
+
+
+@contextmanager
+def _in_one_order() -> Iterator[None]:
+    """Add in the same order every time: CUDA's index_add_ would not, and two runs would differ in the last bits."""
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
 
 
 def _maximise(counts: Tensor) -> Tensor:
