@@ -16,7 +16,7 @@ import clipaudit
 from clipaudit.auditing.method import EstimateScores, decide
 from clipaudit.cache.info import Fingerprint
 from clipaudit.config import AuditConfig
-from clipaudit.index.building import build_table
+from clipaudit.index.building import Strangers, build_table
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.selectors.base import Mixtures
 from clipaudit.vocabulary import ZERO_SHOT
@@ -36,6 +36,7 @@ class Row:
     posteriors: tuple[float, ...] = (1.0, 1.0, 1.0)
     reason: str | None = None
     others: tuple[Seen, ...] = ()
+    off_topic: float = 0.0
 
     @property
     def seen(self) -> tuple[Seen, ...]:
@@ -43,7 +44,12 @@ class Row:
 
 
 def index_of(
-    rows: Sequence[Row], root: Path, *, config: AuditConfig | None = None, names: Sequence[str] = ()
+    rows: Sequence[Row],
+    root: Path,
+    *,
+    config: AuditConfig | None = None,
+    names: Sequence[str] = (),
+    background: str | None = None,
 ) -> clipaudit.CleanIndex:
     """A clean index of these samples; a reason makes one unreadable. No class has a mixture."""
     config = config or AuditConfig()
@@ -65,7 +71,11 @@ def index_of(
         }
     )
     suggestion = (estimates[ZERO_SHOT.name].prediction, estimates[ZERO_SHOT.name]["p_max"])
-    table = build_table(samples, str(root), labels, names, estimates, suggestion, decision, config)
+    strangers = None
+    if any(row.off_topic for row in rows):
+        scores = np.array([row.off_topic for row in read], np.float32)
+        strangers = Strangers(scores, np.array(["guitar"] * len(read)), names.index(background) if background else -1)
+    table = build_table(samples, str(root), labels, names, estimates, suggestion, strangers, decision, config)
     return clipaudit.CleanIndex(table, _metadata(root, names, config))
 
 

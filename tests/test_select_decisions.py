@@ -243,8 +243,10 @@ def test_the_order_of_the_rows_does_not_matter(noisy_cache: Path, noisy_index: C
     """Sums in another order differ in their last bits; no verdict does (FAULTS 40)."""
     cache = EmbeddingsCache.open(noisy_cache)
     vectors, labels = torch.from_numpy(cache.read().vectors), torch.from_numpy(noisy_index.labels())
-    texts = torch.from_numpy(np.load(next((noisy_cache / "text").iterdir())))
-    owners = noisy_index.metadata.prompts.owners
+    prompts, owners = noisy_index.metadata.prompts.texts, noisy_index.metadata.prompts.owners
+    held = cache.read_texts(prompts)
+    assert held is not None
+    texts = torch.from_numpy(held)
     config = AuditConfig(**{**PRESETS[preset], "temperature": 0.09})
     keys = torch.randperm(600, generator=torch.Generator().manual_seed(1))
 

@@ -57,6 +57,11 @@ class Scores:
     suggested_probability: NDArray[np.float32]
     converged: bool
 
+    def confirmed(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n,) bool: an estimate finds the given one of the (n,) labels the most probable."""
+        agreed = np.stack([scores.prediction == labels for scores in self.estimates.values()])
+        return np.asarray(agreed.any(axis=0))
+
 
 @dataclass(frozen=True)
 class Decision:

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from clipaudit.auditing.labels import AuditedLabels
 from clipaudit.auditing.method import Scores
-from clipaudit.auditing.plausibility import class_warnings, prompt_warnings, score_warnings, some
+from clipaudit.auditing.plausibility import (
+    MIN_CLASS,
+    MOST,
+    class_warnings,
+    prompt_warnings,
+    score_warnings,
+    some,
+)
 from clipaudit.prompts.sets import ClassPrompts
 from clipaudit.vocabulary import EstimateTerm
 
@@ -82,3 +89,21 @@ def _not_worked_out(
     if not scores.converged:
         warnings.append("the logistic regression stopped before its optimum; its probabilities may be off")
     return warnings
+
+
+def stranger_warnings(names: list[str], given: NDArray[np.int64], is_off_topic: NDArray[np.bool_]) -> list[str]:
+    """Classes most of whose images seem to show none of the classes.
+
+    Args:
+        names: K class names.
+        given: (n,) labels.
+        is_off_topic: (n,) the image shows rather none of the classes than any.
+    """
+    sizes, found = (np.bincount(labels, minlength=len(names)) for labels in (given, given[is_off_topic]))
+    most = [names[k] for k in np.flatnonzero((sizes >= MIN_CLASS) & (found > MOST * sizes))]
+    if not most:
+        return []
+    return [
+        f"most images labelled {some(most)} seem to show none of the classes. Either they do, or the prompts do not say"
+        " what they show."
+    ]

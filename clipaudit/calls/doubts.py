@@ -24,6 +24,7 @@ class Counts:
         n_in_doubt: Read, not in it, and not settled by a person.
         n_unreadable: Without scores.
         n_reviewed: A person has decided about the label.
+        n_off_topic: Of the others, those that show none of the classes.
     """
 
     n: int
@@ -31,6 +32,7 @@ class Counts:
     n_in_doubt: int
     n_unreadable: int
     n_reviewed: int
+    n_off_topic: int
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Doubt:
     Attributes:
         id, path: The sample's.
         given: Its label.
-        suggested: The most probable class.
+        suggested: The most probable class; None where the image shows none of the classes.
         probability: Of that class.
         score: `clean_score`: the lower, the more doubtful.
         reason: Why, in words.
@@ -58,7 +60,7 @@ class Doubt:
     id: str
     path: str
     given: str
-    suggested: str
+    suggested: str | None
     probability: float
     score: float
     reason: str
@@ -104,6 +106,7 @@ def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 
         n_in_doubt=int(in_doubt.sum()),
         n_unreadable=int((mine & ~columns.readable).sum()),
         n_reviewed=int((mine & columns.settled).sum()),
+        n_off_topic=int((mine & columns.is_off_topic & ~columns.settled).sum()),
     )
     rows = np.flatnonzero(in_doubt)
     rows = rows[np.argsort(columns.score[rows], kind="stable")[:top]]
@@ -120,7 +123,7 @@ def _classes(columns: Columns, mine: NDArray[np.bool_]) -> list[ClassDoubt]:
 
 
 def _confusions(columns: Columns, in_doubt: NDArray[np.bool_]) -> list[tuple[str, str, int]]:
-    rows = in_doubt & (columns.labels != columns.suggested)
+    rows = in_doubt & (columns.labels != columns.suggested) & (columns.suggested >= 0)
     pairs, counts = np.unique(np.stack([columns.labels[rows], columns.suggested[rows]]), axis=1, return_counts=True)
     names = columns.class_names
     found = [(names[given], names[other], int(n)) for given, other, n in zip(*pairs, counts, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 from clipaudit.auditing.labels import AuditedLabels, audited_labels, listed_classes
 from clipaudit.auditing.method import Scores, decide, score
 from clipaudit.auditing.plausibility import decision_warnings, useless
-from clipaudit.auditing.warnings import audit_warnings, predictions
+from clipaudit.auditing.warnings import audit_warnings, predictions, stranger_warnings
 from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
 from clipaudit.calls.embed import CACHE_HOME
 from clipaudit.clip.devices import choose_device, device_faults
-from clipaudit.clip.encoders import EncoderOptions, load_encoder
+from clipaudit.clip.texts import Texts
 from clipaudit.config import DECISION_FIELDS, AuditConfig
-from clipaudit.errors import CacheError, SourceError, UsageError
-from clipaudit.index.building import build_table, replace_decision
+from clipaudit.errors import CacheError, ModelError, SourceError, UsageError
+from clipaudit.index.building import Strangers, build_table, replace_decision
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
-from clipaudit.prompts.sets import ClassPrompts, class_prompts, find_prompts
+from clipaudit.prompts.nouns import everyday_nouns, noun_text
+from clipaudit.prompts.sets import ClassPrompts, PromptSet, class_prompts, find_prompts
 from clipaudit.reviews.survey import calibrated
+from clipaudit.spelling import Spellings
+from clipaudit.text import excerpt
 
 
 def select(
@@ -35,6 +38,7 @@ def select(
     prompts: str | Path = "auto",
     labels: str | Path | Iterable[Any] | None = None,
     names: Sequence[str] | None = None,
+    background: str | None = None,
     model: str | None = None,
     device: str = "auto",
     progress: Callable[[str], None] | None = None,
@@ -48,6 +52,7 @@ def select(
             templates) or "none" (plain templates).
         labels: Other labels to audit: `FILE[:COLUMN]`, or one class name or index a sample; None takes the source's.
         names: Class names by class index, where labels, the source's own too, are indices.
+        background: The class that images of none of the other classes belong to.
         model: Where the cache's model lies now, if it was moved; it is needed for prompts not embedded before.
         device: "auto", or a torch device that computes.
         progress: Called with the name of each stage.
@@ -65,11 +70,10 @@ def select(
     config = _with_number(config, store.info.temperature)
     audited = audited_labels(embeddings, labels, names)
     prompt_set, why = find_prompts(prompts, audited.class_names)
-    described = class_prompts(audited.class_names, prompt_set)
     report("embedding prompts")
-    texts = _text_embeddings(store, described, model, device)
+    words = _words(audited.class_names, prompt_set, Texts(store, model, device))
     report("estimating")
-    scores = _scores(embeddings, audited, described.owners, texts, config, device)
+    scores, strangers = _scores(embeddings, audited, words, config, _background(audited, background), device)
     given = audited.indices[embeddings.readable]
     if reason := useless(len(audited.class_names), given, predictions(scores, config.estimates)):
         raise SourceError(reason)
@@ -82,45 +86,116 @@ def select(
         audited.class_names,
         scores.estimates,
         (scores.suggested, scores.suggested_probability),
+        strangers,
         decision,
         config,
     )
     metadata = replace(
-        _metadata(store, audited, described, scores, config),
-        decided=_decided(store, audited, f"{described.source}, {why}", config),
-        score_warnings=audit_warnings(audited, described, texts, scores, given, config.estimates),
+        _metadata(store, audited, words.prompts, scores, config),
+        background=background,
+        decided=_decided(store, audited, f"{words.prompts.source}, {why}", config),
+        score_warnings=[
+            *audit_warnings(audited, words.prompts, words.texts, scores, given, config.estimates),
+            *words.warnings,
+            *(stranger_warnings(audited.class_names, given, strangers.is_off_topic) if strangers else ()),
+        ],
     )
     return _with_warnings(CleanIndex(table, metadata))
 
 
+@dataclass(frozen=True)
+class _Words:
+    """What the classes and other things look like, in words.
+
+    Attributes:
+        prompts: P prompts of the classes.
+        texts: (P, d) their embeddings.
+        names: W nouns that mean none of the classes; none where they could not be embedded.
+        nouns: (W, d) their embeddings.
+        warnings: Why there are none.
+    """
+
+    prompts: ClassPrompts
+    texts: NDArray[np.float32]
+    names: Sequence[str]
+    nouns: NDArray[np.float32]
+    warnings: Sequence[str] = ()
+
+
+def _words(class_names: Sequence[str], prompts: PromptSet | None, texts: Texts) -> _Words:
+    described = class_prompts(class_names, prompts)
+    of_classes = texts.embed(described.texts)
+    every, mine = everyday_nouns([]), everyday_nouns(prompts.spellings(class_names) if prompts else class_names)
+    try:
+        # All of them, whatever the classes, so that the next audit finds them.
+        nouns = texts.embed([noun_text(noun) for noun in every])
+    except ModelError as error:
+        warning = f"which images show none of the classes is not known, as no noun was embedded: {error}"
+        return _Words(described, of_classes, (), of_classes[:0], [warning])
+    kept = set(mine)
+    return _Words(described, of_classes, mine, nouns[[noun in kept for noun in every]])
+
+
 def _scores(
-    embeddings: Embeddings,
-    audited: AuditedLabels,
-    owners: Sequence[int],
-    texts: NDArray[np.float32],
-    config: AuditConfig,
-    device: str,
-) -> Scores:
-    """The scores of the readable samples, computed on a device."""
+    embeddings: Embeddings, audited: AuditedLabels, words: _Words, config: AuditConfig, background: int, device: str
+) -> tuple[Scores, Strangers | None]:
+    """What is computed on a device about the readable samples: their scores, and what shows none of the classes.
+
+    Args:
+        embeddings: Of all samples.
+        audited: Their labels.
+        words: Of the classes and other things.
+        config: Of the audit.
+        background: The class of what shows none of the others; -1 for none.
+        device: Where to compute.
+    """
     import torch
 
     from clipaudit.estimates import InMemory
     from clipaudit.estimates.induced import fold_keys
+    from clipaudit.estimates.off_topic import off_topic
 
     readable, target = embeddings.readable, choose_device(device)
     vectors = embeddings.vectors if readable.all() else embeddings.vectors[readable]
     ids = embeddings.table["id"].filter(pa.array(readable))
+    given = audited.indices[readable]
     with device_faults(target, "Close other programs that use it, or choose another --device."):
-        return score(
-            InMemory(torch.from_numpy(vectors).to(target)),
-            torch.from_numpy(audited.indices[readable]).to(target),
+        on_device = InMemory(torch.from_numpy(vectors).to(target))
+        texts, nouns = (torch.from_numpy(matrix).to(target) for matrix in (words.texts, words.nouns))
+        scores = score(
+            on_device,
+            torch.from_numpy(given).to(target),
             len(audited.class_names),
-            torch.from_numpy(texts).to(target),
-            owners,
+            texts,
+            words.prompts.owners,
             config,
             # Nothing is drawn without folds.
             keys=fold_keys(ids.to_pylist(), config.seed).to(target) if config.folds else None,
         )
+        owners = np.array(words.prompts.owners)
+        confirmed = scores.confirmed(given) & (given != background)
+        found = off_topic(
+            on_device,
+            texts[torch.from_numpy(owners != background).to(target)],
+            owners[owners != background].tolist(),
+            nouns,
+            embeddings.info.temperature,
+            confirmed,
+        )
+    return scores, None if found is None else Strangers(found.score, np.array(words.names)[found.noun], background)
+
+
+def _background(audited: AuditedLabels, name: str | None) -> int:
+    """The number of the background class, -1 for none; UsageError where there is no such class."""
+    if name is None:
+        return -1
+    number = Spellings(audited.class_names).find(name)
+    if number is None:
+        raise UsageError(
+            f"there is no class {excerpt(name)} for the images of no class. Choose from:"
+            f" {listed_classes(audited.class_names)}."
+        )
+    return number
 
 
 def _metadata(
@@ -225,27 +300,3 @@ def find_cache(home: Path = CACHE_HOME) -> Path:
         commands = (f"clipaudit select {path}" for path in found)
         raise UsageError("there are several embeddings caches. Name one:", *commands)
     return found[0]
-
-
-def _text_embeddings(
-    store: EmbeddingsCache, prompts: ClassPrompts, model: str | None, device: str
-) -> NDArray[np.float32]:
-    """(P, d) embeddings of the prompts, from the cache where they were needed before."""
-    fingerprint = store.info.fingerprint
-    if (held := store.read_texts(prompts.texts)) is not None:
-        return held
-    options = EncoderOptions(
-        model=model or fingerprint.model,
-        revision=fingerprint.revision or None,
-        device=device,
-        precision=fingerprint.precision,
-    )
-    encoder = load_encoder(options)
-    if encoder.fingerprint.weights != fingerprint.weights:
-        raise CacheError(
-            f"the model {options.model} has other weights than the one that {store.path} was made with."
-            " Name the right one with --model, or embed again."
-        )
-    texts = encoder.encode_texts(prompts.texts)
-    store.write_texts(prompts.texts, texts)
-    return texts

@@ -19,6 +19,7 @@ from clipaudit.text import printable
 
 if TYPE_CHECKING:
     from clipaudit.auditing.metrics import Metrics
+    from clipaudit.calls.doubts import Counts
     from clipaudit.calls.embed import EmbedSummary
     from clipaudit.calls.evaluate import Evaluation
     from clipaudit.clip.pipeline import EmbedProgress
@@ -133,6 +134,7 @@ def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
     print_line(f"  clean          {counts.n_clean:,}")
     print_line(f"  in doubt       {counts.n_in_doubt:,}, {index.noise_rate:.1%} of those that could be read")
     show_wrong(index, written[0])
+    show_off_topic(counts)
     if counts.n_unreadable:
         print_line(f"  unreadable     {counts.n_unreadable:,}")
     if counts.n_reviewed:
@@ -165,6 +167,14 @@ def show_wrong(index: CleanIndex, file: Path) -> None:
         return
     wrong = estimate(index).wrong_labels
     print_line(f"  wrong          {wrong.estimate:,.0f} (95 %: {wrong.low:,.0f} to {wrong.high:,.0f}), by the review")
+
+
+def show_off_topic(counts: Counts) -> None:
+    """How many images show none of the classes."""
+    if counts.n_off_topic:
+        print_line(
+            f"  off topic      {counts.n_off_topic:,} seem to show none of the classes, so that none is suggested"
+        )
 
 
 def show_decided(decided: Mapping[str, str]) -> None:

@@ -72,6 +72,14 @@ def select(
         ),
     ] = None,
     names: options.Names = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            help="The class of images that show none of the other classes, where the data set has one.",
+            show_default=False,
+            rich_help_panel="Source",
+        ),
+    ] = None,
     prompts: Annotated[
         str | None,
         typer.Option(
@@ -103,7 +111,10 @@ def select(
     by_review = _is_by_review(changes)
     if target is not None and "threshold" in changes:
         raise UsageError("--target chooses the threshold: leave out --threshold.")
-    scored: dict[str, Any] = {"labels": labels, "names": names, "prompts": prompts, "model": model, "device": device}
+    scored: dict[str, Any] = {
+        **{"labels": labels, "names": names, "background": background},
+        **{"prompts": prompts, "model": model, "device": device},
+    }
     if from_index:
         _refuse_with_from(cache=cache, **scored)
         index = _decide_again(from_index, preset, changes, target)

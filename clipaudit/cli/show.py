@@ -46,7 +46,7 @@ def show(
 
 
 def _show_counts(doubts: Doubts, index: CleanIndex, file: Path) -> None:
-    from clipaudit.cli.console import print_line, safe, show_decided, show_warnings, show_wrong
+    from clipaudit.cli.console import print_line, safe, show_decided, show_off_topic, show_warnings, show_wrong
 
     counts, name = doubts.counts, doubts.class_name
     what = f"{len(index.class_names):,} classes" if name is None else f"labelled {safe(name)}"
@@ -57,6 +57,7 @@ def _show_counts(doubts: Doubts, index: CleanIndex, file: Path) -> None:
     print_line(f"  in doubt       {counts.n_in_doubt:,}{share}")
     if name is None:
         show_wrong(index, file)
+    show_off_topic(counts)
     if counts.n_unreadable:
         print_line(f"  unreadable     {counts.n_unreadable:,}")
     if counts.n_reviewed:
@@ -95,7 +96,7 @@ def _samples_table(doubts: Doubts, index: CleanIndex) -> Table:
     for doubt in doubts.samples:
         path, reason = _cell(doubt.path), _cell(doubt.reason)
         texts = [path.append("\n").append(reason)] if _person_reads() else [path, reason]
-        suggested = _cell(f"{doubt.suggested} {doubt.probability:.2f}")
+        suggested = _cell(f"{doubt.suggested or 'none of the classes'} {doubt.probability:.2f}")
         cells = [_cell(doubt.given), suggested, _cell(f"{doubt.score:.3f}"), *texts]
         table.add_row(*([picture(reader, doubt.id)] if reader else []), *cells)
     return table

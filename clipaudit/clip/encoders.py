@@ -183,10 +183,11 @@ class Encoder:
                     " belong to different models. Copy tokenizer.json from where the weights come from."
                 )
         features = []
+        # CLIP looks at no token behind the end of a text. Other dual encoders (SigLIP) know full lines only.
+        padding = "longest" if self._model.config.model_type == "clip" else "max_length"
         for start in range(0, len(texts), CPU_BATCH):
-            # Fixed padding: some dual encoders (SigLIP) were trained with nothing else.
             tokens = self._tokenizer(
-                list(texts[start : start + CPU_BATCH]), padding="max_length", max_length=limit, return_tensors="pt"
+                list(texts[start : start + CPU_BATCH]), padding=padding, max_length=limit, return_tensors="pt"
             )
             with torch.inference_mode():
                 features.append(_unit_rows(self._model.get_text_features(**tokens.to(self.device))).cpu())

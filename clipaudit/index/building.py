@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,38 @@ from numpy.typing import NDArray
 
 from clipaudit.auditing.method import Decision, EstimateScores, mean_probability
 from clipaudit.config import AuditConfig
-from clipaudit.index.check import P_WRONG
+from clipaudit.index.check import LOOKS_LIKE, OFF_TOPIC, OFF_TOPIC_SCORE, P_WRONG
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.marks import overrule
 from clipaudit.selectors.base import evidence
 from clipaudit.vocabulary import SCORES, Verdict, verdicts_of
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """What shows none of the classes, among m samples.
+
+    Attributes:
+        score: (m,) float32, P(none of the classes | x).
+        nouns: (m,) text, what they look like.
+        background: The class that they belong to; -1 where there is none.
+    """
+
+    score: NDArray[np.float32]
+    nouns: NDArray[np.str_]
+    background: int
+
+    @property
+    def is_off_topic(self) -> NDArray[np.bool_]:
+        """(m,) bool: rather none of the classes than any."""
+        return self.score > OFF_TOPIC
+
+    def overruling(
+        self, suggested: NDArray[np.int64], probability: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """(m,) suggested classes, -1 for none, and their probabilities, where an image may show none of the classes."""
+        is_off_topic = self.is_off_topic
+        return np.where(is_off_topic, self.background, suggested), np.where(is_off_topic, self.score, probability)
 
 
 def deciding_column(verdict: Verdict, config: AuditConfig) -> str:
@@ -32,6 +59,7 @@ def build_table(
     class_names: list[str],
     estimates: Mapping[str, EstimateScores],
     suggestion: tuple[NDArray[np.int64], NDArray[np.float32]],
+    strangers: Strangers | None,
     decision: Decision,
     config: AuditConfig,
 ) -> pa.Table:
@@ -44,6 +72,7 @@ def build_table(
         class_names: K names.
         estimates: Scores of the m readable samples, by name.
         suggestion: For these, the suggested class and its probability.
+        strangers: For these, what shows none of the classes; None where they are too few to tell.
         decision: For these, the flags.
         config: What decided.
     """
@@ -57,7 +86,8 @@ def build_table(
     def named(classes: NDArray[np.int64]) -> pa.Array:
         return class_column(_full(classes, readable), class_names, ~readable)
 
-    suggested, probability = suggestion
+    suggested, probability = suggestion if strangers is None else strangers.overruling(*suggestion)
+    known = _full(suggested, readable) >= 0
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "id": samples["id"],
         "path": pc.if_else(
@@ -67,8 +97,8 @@ def build_table(
         "is_clean": pa.array(_full(decision.is_clean, readable)),
         "clean_score": spread(decision.clean_score),
         P_WRONG: spread((1 - mean_probability(estimates, config)).astype(np.float32)),
-        "suggested_label": named(suggested),
-        "suggested_probability": spread(probability),
+        "suggested_label": class_column(_full(suggested, readable), class_names, ~(readable & known)),
+        "suggested_probability": pa.array(_full(probability, readable), mask=~(readable & known)),
         **{verdict.column: spread(decision.verdicts[verdict.name]) for verdict in verdicts_of(terms)},
         "fallback": spread(decision.fallback),
     }
@@ -77,6 +107,9 @@ def build_table(
         columns[term.column("label")] = named(found.prediction)
         for score in SCORES:
             columns[term.column(score.name)] = spread(found[score.name])
+    if strangers is not None:
+        columns[OFF_TOPIC_SCORE] = spread(strangers.score)
+        columns[LOOKS_LIKE] = pa.array(_full(strangers.nouns, readable), mask=~_full(strangers.is_off_topic, readable))
     return pa.table({**columns, "status": samples["status"], "reason": samples["reason"]})
 
 

@@ -44,12 +44,21 @@ class Column:
 
 
 P_WRONG, REVIEW_CHANCE = "p_wrong", "review_chance"
+OFF_TOPIC_SCORE, LOOKS_LIKE = "off_topic_score", "looks_like"
+# An image whose score is above it shows rather none of the classes than any.
+OFF_TOPIC = 0.5
 # `apply` writes them: both or neither.
 _OF_REVIEWS = (Column("reviewed", TEXT, "anywhere", values=MARKS), Column("label_given", CLASS, "never"))
 
 
-# Files of an earlier clipaudit have no `p_wrong`, and those from which nothing was drawn no `review_chance`.
-_OPTIONAL = (Column(P_WRONG, SINGLE), Column(REVIEW_CHANCE, DOUBLE, "anywhere"))
+# Files of an earlier clipaudit lack some of them, those from which nothing was drawn `review_chance`, and those of few
+# images the last two.
+_OPTIONAL = (
+    Column(P_WRONG, SINGLE),
+    Column(REVIEW_CHANCE, DOUBLE, "anywhere"),
+    Column(OFF_TOPIC_SCORE, SINGLE),
+    Column(LOOKS_LIKE, TEXT, "anywhere"),
+)
 
 
 def columns_of(estimates: Sequence[EstimateTerm]) -> tuple[Column, ...]:
@@ -62,8 +71,9 @@ def columns_of(estimates: Sequence[EstimateTerm]) -> tuple[Column, ...]:
         Column("label", CLASS, "never"),
         Column("is_clean", FLAG, "never"),
         Column("clean_score", DOUBLE),
-        Column("suggested_label", CLASS),
-        Column("suggested_probability", SINGLE),
+        # Empty as well where an image shows none of the classes.
+        Column("suggested_label", CLASS, "anywhere"),
+        Column("suggested_probability", SINGLE, "anywhere"),
         *(Column(verdict.column, FLAG) for verdict in verdicts_of(estimates)),
         Column("fallback", FLAG),
         *(column for term in estimates for column in _of_estimate(term)),

@@ -20,7 +20,7 @@ from clipaudit.checked import NewerError, is_count, parse_json
 from clipaudit.config import AuditConfig
 from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import check_images, check_output, write_atomically
-from clipaudit.index.check import REVIEW_CHANCE, checked_table, columns_of, content_digest
+from clipaudit.index.check import OFF_TOPIC, OFF_TOPIC_SCORE, REVIEW_CHANCE, checked_table, columns_of, content_digest
 from clipaudit.index.file import REMEDY, read_table
 from clipaudit.index.format1 import former_columns, former_names, upgraded
 from clipaudit.index.marks import settled_by
@@ -100,6 +100,13 @@ class CleanIndex:
         if REVIEW_CHANCE not in self.table.column_names:
             return np.zeros(len(self), bool)
         return np.asarray(pc.fill_null(pc.greater(self.table[REVIEW_CHANCE], 0), False).to_numpy())
+
+    @property
+    def off_topic(self) -> NDArray[np.bool_]:
+        """(n,) bool: the image shows rather none of the classes than any."""
+        if OFF_TOPIC_SCORE not in self.table.column_names:
+            return np.zeros(len(self), bool)
+        return np.asarray(pc.fill_null(pc.greater(self.table[OFF_TOPIC_SCORE], OFF_TOPIC), False).to_numpy())
 
     @property
     def in_doubt(self) -> NDArray[np.bool_]:

@@ -96,6 +96,7 @@ class IndexMetadata:
         model_temperature: The model's own T; None where an earlier version did not say.
         warnings: What is doubtful about the audit, in words.
         score_warnings: Those of them that no other threshold changes; None where an earlier version did not say.
+        background: The class of what shows none of the others, where the data set has one.
         calibrated: `p_wrong` rests on a review, and not on the model alone.
         reviews: The files of marks that were applied: name, SHA-256 and how many samples had each mark.
         clipaudit: Version that wrote it.
@@ -116,6 +117,7 @@ class IndexMetadata:
     warnings: list[str] = field(default_factory=list)
     score_warnings: list[str] | None = None
     calibrated: bool = False
+    background: str | None = None
     reviews: list[Mapping[str, Any]] = field(default_factory=list)
     clipaudit: str = __version__
 
@@ -186,6 +188,7 @@ _RULES = {
     ),
     "decided": Rule("texts by name", texts_by_name, optional=True),
     "calibrated": Rule("true or false", is_flag, optional=True),
+    "background": Rule("text or null", _TEXT_OR_NULL, optional=True),
     "reviews": Rule("a list of reviews", list_of(lambda value: isinstance(value, dict)), optional=True),
 }
 

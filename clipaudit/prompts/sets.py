@@ -79,6 +79,11 @@ class PromptSet:
         found = map(known.find, class_names)
         return [None if number is None else owners[number][1] for number in found]
 
+    def spellings(self, class_names: Sequence[str]) -> list[str]:
+        """These names and whatever else the set calls the same classes."""
+        known = [spelling for entry in self.match(class_names) if entry for spelling in _spellings(entry)]
+        return [*class_names, *known]
+
     def texts(self, entry: PromptClass) -> tuple[str, ...]:
         """The prompts of one class: one a feature, or the plain templates where it has none."""
         if entry.features:
@@ -134,10 +139,14 @@ def readable_name(label: str) -> str:
     return tidy(label.replace("_", " ")) or label
 
 
+def prompts_folder() -> Path:
+    """Where the words that come with clipaudit lie."""
+    return next(folder for folder in _FOLDERS if folder.is_dir())
+
+
 def shipped_prompt_sets() -> dict[str, Path]:
     """The files of all prompt sets that come with clipaudit, by name."""
-    folder = next(folder for folder in _FOLDERS if folder.is_dir())
-    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+    return {file.stem: file for file in sorted(prompts_folder().glob("*.toml"))}
 
 
 def find_prompts(name: str | Path, class_names: Sequence[str]) -> tuple[PromptSet | None, str]:

@@ -21,6 +21,8 @@ SAMPLES_A_CELL = 12
 SAMPLES_OF_CELLS = 600
 # Of each kind of the audit's own errors, where the truth is known.
 ERRORS_SHOWN = 60
+# Images least like any class, even where each of them rather shows one.
+STRANGERS_SHOWN = 12
 
 Rows = NDArray[np.int64]
 
@@ -84,6 +86,7 @@ def choose(columns: Columns, top: int, truth: Truth | None) -> Choice:
     parts = [
         most_doubtful,
         _of_cells(columns, listed, quota),
+        _strangers(columns),
         *(rows for pair in examples.values() for rows in pair),
     ]
     if truth is not None:
@@ -104,7 +107,7 @@ def worst_classes(columns: Columns) -> list[int]:
 
 def confusions(columns: Columns) -> Confusion:
     """How often each given label is in doubt for each suggested one."""
-    n_classes, rows = len(columns.class_names), columns.in_doubt
+    n_classes, rows = len(columns.class_names), columns.in_doubt & (columns.suggested >= 0)
     pairs, counts = np.unique(columns.labels[rows] * n_classes + columns.suggested[rows], return_counts=True)
     order = np.lexsort((pairs, -counts))
     return Confusion(pairs[order] // n_classes, pairs[order] % n_classes, counts[order])
@@ -121,6 +124,14 @@ def errors(columns: Columns, truth: Truth) -> list[Rows]:
 
 def _lowest(columns: Columns, rows: Rows, count: int) -> Rows:
     return rows[np.argsort(columns.score[rows], kind="stable")[:count]]
+
+
+def _strangers(columns: Columns) -> Rows:
+    """Rows that are least like any class."""
+    rows = np.flatnonzero((columns.off_topic > 0) & ~columns.settled)
+    rows = rows[np.argsort(-columns.off_topic[rows], kind="stable")]
+    n_sure = int(columns.is_off_topic[rows].sum())
+    return rows[: min(max(n_sure, STRANGERS_SHOWN), ERRORS_SHOWN)]
 
 
 def _examples(columns: Columns, k: int) -> tuple[Rows, Rows]:
@@ -140,7 +151,7 @@ def _of_cells(columns: Columns, confusion: Confusion, quota: int) -> Rows:
     """The most doubtful rows of the largest confusion cells."""
     n_classes = len(columns.class_names)
     largest = (confusion.given * n_classes + confusion.suggested)[:CELLS_WITH_IMAGES]
-    rows = np.flatnonzero(columns.in_doubt)
+    rows = np.flatnonzero(columns.in_doubt & (columns.suggested >= 0))
     pairs = columns.labels[rows] * n_classes + columns.suggested[rows]
     order = np.lexsort((columns.score[rows], pairs))
     rows, pairs = rows[order], pairs[order]

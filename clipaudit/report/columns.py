@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from clipaudit.index.check import LOOKS_LIKE, OFF_TOPIC, OFF_TOPIC_SCORE
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.truth import match_truth
 from clipaudit.vocabulary import Verdict, verdicts_of
@@ -45,10 +46,11 @@ class Columns:
         index: Where they come from.
         readable, is_clean, fallback: (n,) bool.
         reviewed, settled: (n,) bool, a person has marked the sample, and has decided about it.
-        labels, suggested: (n,) int64 class indices.
+        labels, suggested: (n,) int64 class indices; the suggested one is -1 as well where none of the classes is.
         scored: (n,) int64, the label that the scores are about: the given one, before any review.
         score: (n,) float64, `clean_score`.
-        probability: (n,) float32, of the suggested label.
+        probability: (n,) float32, of the suggested label, or that none is right.
+        off_topic: (n,) float32, how likely the image shows none of the classes; zero where nobody looked.
         failed: (v, n) bool, the verdict (in the order of `verdicts_of`) is that the label is in doubt.
         predicted: Of each estimate, by name, (n,) int64 the most probable class.
         p_label, p_max, loss: Of each estimate, by name, (n,) float32.
@@ -65,6 +67,7 @@ class Columns:
     suggested: NDArray[np.int64]
     score: NDArray[np.float64]
     probability: NDArray[np.float32]
+    off_topic: NDArray[np.float32]
     failed: NDArray[np.bool_]
     predicted: Mapping[str, NDArray[np.int64]]
     p_label: Mapping[str, NDArray[np.float32]]
@@ -86,6 +89,11 @@ class Columns:
         return self.index.in_doubt
 
     @cached_property
+    def is_off_topic(self) -> NDArray[np.bool_]:
+        """(n,) bool: the image shows rather none of the classes than any."""
+        return self.off_topic > OFF_TOPIC
+
+    @cached_property
     def audited_clean(self) -> NDArray[np.bool_]:
         """(n,) bool: what the audit said, before any review."""
         return (self.score >= 0.5) | self.fallback
@@ -101,6 +109,10 @@ class Columns:
         """(n,) bool: this verdict is that the label is in doubt."""
         number = verdicts_of(self.index.config.estimates).index(verdict)
         return np.asarray(self.failed[number])
+
+    def looks_like(self, row: int) -> str:
+        """What an image shows that shows none of the classes."""
+        return str(self.index.table[LOOKS_LIKE][row].as_py() or "nothing known")
 
     def strings(self, name: str, rows: NDArray[np.int64]) -> list[str | None]:
         """Some rows of a text column."""
@@ -120,6 +132,10 @@ def read_columns(index: CleanIndex) -> Columns:
     def numbers(column: str) -> NDArray[Any]:
         return np.asarray(index.table[column].to_numpy())
 
+    off_topic = np.zeros(len(index), np.float32)
+    if OFF_TOPIC_SCORE in index.table.column_names:
+        off_topic = np.nan_to_num(numbers(OFF_TOPIC_SCORE))
+
     def flags(column: str) -> NDArray[np.bool_]:
         return np.asarray(pc.fill_null(index.table[column], False).to_numpy())
 
@@ -134,7 +150,8 @@ def read_columns(index: CleanIndex) -> Columns:
         scored=classes("label_given" if index.has_reviews else "label"),
         suggested=classes("suggested_label"),
         score=numbers("clean_score"),
-        probability=numbers("suggested_probability"),
+        probability=np.where(off_topic > OFF_TOPIC, off_topic, numbers("suggested_probability")),
+        off_topic=off_topic,
         failed=np.stack([readable & ~flags(verdict.column) for verdict in verdicts_of(estimates)]),
         predicted={term.name: classes(term.column("label")) for term in estimates},
         p_label={term.name: numbers(term.column("p_label")) for term in estimates},

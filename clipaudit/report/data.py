@@ -34,6 +34,7 @@ def samples(columns: Columns, rows: NDArray[np.int64], images: list[Thumbnail], 
             "id": sample_id,
             "given": int(columns.labels[row]),
             "suggested": int(columns.suggested[row]),
+            "offTopic": round(float(columns.off_topic[row]), 4),
             "probability": round(float(columns.probability[row]), 4),
             "score": round(float(columns.score[row]), 4),
             "clean": bool(columns.is_clean[row]),
@@ -56,7 +57,7 @@ def payload(columns: Columns, choice: Choice, records: list[Sample]) -> dict[str
     number = {row: position for position, row in enumerate(choice.rows.tolist())}
     pairs, n_classes, estimates = choice.confusion, len(columns.class_names), columns.index.config.estimates
     in_doubt = columns.in_doubt[choice.rows].tolist()
-    doubted = (record for record, doubt in zip(records, in_doubt, strict=True) if doubt)
+    doubted = (record for record, doubt in zip(records, in_doubt, strict=True) if doubt and record["suggested"] >= 0)
     shown = sorted({(record["given"], record["suggested"]) for record in doubted})
     keys = pairs.given * n_classes + pairs.suggested
     place = np.argsort(keys)

@@ -178,7 +178,8 @@ def _confusion(figure: Figure, axes: Axes, audit: _Audit) -> None:
     chosen = np.sort(np.lexsort((np.arange(n_classes), -sizes))[:CLASSES_SHOWN])
     position = np.full(n_classes, -1)
     position[chosen] = np.arange(len(chosen))
-    rows, columns = position[audit.given[audit.noisy]], position[audit.suggested[audit.noisy]]
+    named = audit.noisy & (audit.suggested >= 0)
+    rows, columns = position[audit.given[named]], position[audit.suggested[named]]
     shown = (rows >= 0) & (columns >= 0)
     counts = np.zeros((len(chosen), len(chosen)), np.int64)
     np.add.at(counts, (rows[shown], columns[shown]), 1)

@@ -47,6 +47,8 @@ def reasons(columns: Columns, rows: NDArray[np.int64]) -> list[str]:
 
 def _reason(columns: Columns, row: int) -> str:
     parts, before = [], None
+    if columns.is_off_topic[row]:
+        parts.append(f"shows none of the classes; looks like: {columns.looks_like(row)}")
     for term in columns.index.config.estimates:
         seen = _seen(columns, term, row)
         parts.append(_says(term, seen, before))

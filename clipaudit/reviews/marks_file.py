@@ -148,7 +148,9 @@ def _mark(row: Mapping[str, str], index: CleanIndex, number: int, own: int, wher
 def _suggested(sample_id: str, index: CleanIndex, number: int, own: int, label: int, where: str) -> Mark:
     name = index.table["suggested_label"][number].as_py()
     if name is None:
-        raise SourceError(f"{where}: {sample_id} has no suggested label, because its image could not be read.")
+        readable = index.table["status"][number].as_py() == "ok"
+        why = "shows none of the classes" if readable else "could not be read"
+        raise SourceError(f"{where}: {sample_id} has no suggested label, because its image {why}.")
     suggested = index.class_index(name)
     if label not in (-1, suggested):
         raise SourceError(

@@ -93,6 +93,9 @@ class TrainConfig(Options, metaclass=_ByMethod):
     relabel_selected: bool = option(
         False, Switch(), "Let eq. 7 relabel the clean subset, too, as the published code does"
     )
+    off_topic: bool = option(
+        False, Switch(), "Let images that show none of the classes be absorbed and relabelled like others"
+    )
     balanced: bool = option(True, Switch(), "Draw every class equally often, by the current labels")
     policy: str = option("cifar10", Choice(_POLICIES), "AutoAugment policy")
     crop_padding: int | None = option(

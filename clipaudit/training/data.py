@@ -51,6 +51,7 @@ class TrainingSet:
         readable: (n,) bool, the image can be read.
         clean: (n,) bool, in the clean subset that is trained on.
         held_out: (n,) bool, clean but set apart to judge the model.
+        off_topic: (n,) bool, shows none of the classes, so that outside the clean subset it teaches nothing.
         truth: (n,) int64 true class, -1 for a class that is not among the names; None where it is not known.
         truth_notes: What was tolerated, unknown or doubtful about it.
     """
@@ -60,13 +61,14 @@ class TrainingSet:
     readable: NDArray[np.bool_]
     clean: NDArray[np.bool_]
     held_out: NDArray[np.bool_]
+    off_topic: NDArray[np.bool_]
     truth: NDArray[np.int64] | None
     truth_notes: tuple[str, ...] = ()
 
     @property
     def usable(self) -> NDArray[np.bool_]:
         """(n,) bool: X_c and X_n, all that could take part in training."""
-        return self.readable & ~self.held_out
+        return self.readable & ~self.held_out & (self.clean | ~self.off_topic)
 
     def subsets(self) -> Subsets:
         """X_c and X_n, as the methods take them."""
@@ -124,7 +126,8 @@ def training_set(
         numbers = {name: number for number, name in enumerate(index.class_names)}
         known = np.array([numbers.get(name, -1) for name in matched.values], np.int64)
         notes = (*matched.notes, *matched.warnings)
-    return TrainingSet(samples, index.class_names, index.readable, clean & ~held_out, held_out, known, notes)
+    off_topic = np.zeros(len(index), bool) if config.off_topic else index.off_topic
+    return TrainingSet(samples, index.class_names, index.readable, clean & ~held_out, held_out, off_topic, known, notes)
 
 
 def _stratified(

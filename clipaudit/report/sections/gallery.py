@@ -18,6 +18,7 @@ class Gallery:
         n_shown: All that are there.
         n: Samples of the index.
         failing: How many verdicts a label can fail, and the same in words.
+        n_off_topic: Samples that show none of the classes.
         has_truth: The audit's own errors can be chosen.
     """
 
@@ -25,6 +26,7 @@ class Gallery:
     n_shown: int
     n: int
     failing: Sequence[tuple[int, str]]
+    n_off_topic: int
     has_truth: bool
 
 
@@ -32,4 +34,5 @@ def gallery(material: Material) -> Gallery:
     """The numbers of the gallery."""
     columns, choice = material.columns, material.choice
     options = failing(len(columns.failed))
-    return Gallery(choice.n_top, len(choice.rows), len(columns), options, material.truth is not None)
+    n_off_topic = int(columns.is_off_topic.sum())
+    return Gallery(choice.n_top, len(choice.rows), len(columns), options, n_off_topic, material.truth is not None)

@@ -49,7 +49,7 @@ class Overview:
 
     Attributes:
         source: Name of what was audited.
-        n, n_readable, n_clean, n_in_doubt, n_rescued, n_reviewed, n_classes: Counts.
+        n, n_readable, n_clean, n_in_doubt, n_rescued, n_reviewed, n_off_topic, n_classes: Counts.
         n_verdicts: Verdicts about each label.
         voting: Those that decided, in words, where it was not all of them together.
         failing: The samples in doubt by the number of verdicts that they fail, most first.
@@ -67,6 +67,7 @@ class Overview:
     n_in_doubt: int
     n_rescued: int
     n_reviewed: int
+    n_off_topic: int
     n_classes: int
     n_verdicts: int
     voting: str
@@ -107,6 +108,7 @@ def overview(material: Material) -> Overview:
         n_in_doubt=int(doubt.sum()),
         n_rescued=int((columns.fallback & ~columns.settled).sum()),
         n_reviewed=int(columns.reviewed.sum()),
+        n_off_topic=int((columns.is_off_topic & ~columns.settled).sum()),
         n_classes=len(columns.class_names),
         n_verdicts=len(columns.failed),
         voting=_voting(config),

@@ -82,6 +82,7 @@ def truth(material: Material) -> TruthReport | None:
     ]
     wrong = np.flatnonzero(readable & ~known.right_scored)
     names = np.asarray([*columns.class_names, ""], object)
+    # The last name is nobody's: the place of -1, where no class is suggested.
     found = names[columns.suggested[wrong]] == known.names[wrong]
     return TruthReport(
         judges=judges,

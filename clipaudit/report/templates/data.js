@@ -1,10 +1,10 @@
 // What the scripts of all pages share; page.py puts the files of a page together into one function. All foreign text (ids,
 // class names, reasons) reaches the page through textContent and properties, never as markup. A sample is {id, given,
-// suggested (class numbers), image (data URI), size [width, height], missing (why there is no image)}.
+// suggested (class numbers; -1: none of them), image (data URI), size [width, height], missing (why there is no image)}.
 const MARKS = ["right", "relabel", "drop", "unsure"];
 const data = JSON.parse(document.getElementById("data").textContent);
 const samples = data.samples;
-const nameOf = (number) => data.classes[number];
+const nameOf = (number) => (number < 0 ? "none of the classes" : data.classes[number]);
 const byId = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en-US");
 const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;

@@ -11,6 +11,7 @@ const verdicts = {
   doubt: (sample) => !sample.clean && !sample.settled,
   clean: (sample) => sample.clean,
   rescued: (sample) => sample.rescued,
+  stranger: (sample) => sample.offTopic > 0.5,
   accused: (sample) => !sample.settled && !sample.clean && sample.wrong === false,
   missed: (sample) => !sample.settled && sample.clean && sample.wrong === true,
 };
@@ -22,6 +23,7 @@ const orders = {
   score: (a, b) => a.score - b.score,
   "score-down": (a, b) => b.score - a.score,
   probability: (a, b) => b.probability - a.probability,
+  "off-topic": (a, b) => b.offTopic - a.offTopic,
   given: (a, b) => compareNames(nameOf(a.given), nameOf(b.given)) || a.score - b.score,
   suggested: (a, b) => compareNames(nameOf(a.suggested), nameOf(b.suggested)) || a.score - b.score,
   id: (a, b) => compareNames(a.id, b.id),
@@ -116,6 +118,8 @@ function verdictTable(sample) {
     element("tbody", {}, ...rows));
 }
 
+const hasOther = (sample) => sample.suggested >= 0 && sample.suggested !== sample.given;
+
 function markButtons(sample) {
   const button = (mark, label, text, key) => {
     const made = element("button", { type: "button", title: `${describe([mark, label])} (key ${key})`, "aria-label": describe([mark, label]) }, text);
@@ -124,7 +128,7 @@ function markButtons(sample) {
     return made;
   };
   const buttons = [button("right", "", "Right", "1")];
-  if (sample.suggested !== sample.given) {
+  if (hasOther(sample)) {
     const name = nameOf(sample.suggested);
     buttons.push(button("relabel", name, `→ ${name}`, "2"));
   }
@@ -168,7 +172,7 @@ function showMark(made, sample) {
   const suggestion = nameOf(sample.suggested);
   for (const button of made.querySelectorAll("[data-mark]")) {
     const kind = button.dataset.mark;
-    const own = Boolean(mark) && mark[0] === "relabel" && (mark[1] !== suggestion || sample.suggested === sample.given);
+    const own = Boolean(mark) && mark[0] === "relabel" && (mark[1] !== suggestion || !hasOther(sample));
     const pressed = kind === "other" ? own : Boolean(mark) && mark[0] === kind && !own;
     button.setAttribute("aria-pressed", String(pressed));
     if (kind === "other") button.textContent = own ? visible(`→ ${mark[1]}`) : "Other …";

@@ -50,8 +50,8 @@ function markByKey(key) {
     return;
   }
   const mark = { 1: "right", 2: "relabel", 3: "drop", d: "drop", x: "unsure" }[key];
-  if (mark === "relabel" && sample.suggested === sample.given) {
-    byId("status").textContent = "No other class is suggested for this image: r lets you choose one.";
+  if (mark === "relabel" && !hasOther(sample)) {
+    byId("status").textContent = "No other class is suggested for this image: r lets you choose one, 3 drops it.";
     return;
   }
   const label = mark === "relabel" ? nameOf(sample.suggested) : "";
