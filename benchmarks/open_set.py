@@ -112,7 +112,7 @@ def ours(task: Task, words: Words, nouns: torch.Tensor) -> tuple[Scores, Scores]
     keys = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     scores = score(vectors, labels, 10, words.texts, words.owners, config, keys=keys)
     clean = clipaudit.auditing.method.decide(scores.estimates, task.labels, 10, config).clean_score
-    confirmed = scores.confirmed(task.labels)
+    confirmed = scores.confirmed(task.labels, config.estimates)
     found = off_topic(vectors, words.texts, words.owners, nouns, words.temperature, confirmed)
     assert found is not None
     return found.score, clean

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from clipaudit.calls.evaluate import evaluate as evaluate
     from clipaudit.calls.export import export as export
     from clipaudit.calls.import_ import import_dataset as import_dataset
+    from clipaudit.calls.leaks import Leak as Leak
+    from clipaudit.calls.leaks import find_leaks as find_leaks
+    from clipaudit.calls.leaks import write_leaks as write_leaks
     from clipaudit.calls.predict import predict as predict
     from clipaudit.calls.review import Queue as Queue
     from clipaudit.calls.review import review as review
@@ -72,6 +75,9 @@ _HOMES = {
     "AuditConfig": "config",
     "preset": "config",
     "PRESETS": "config",
+    "Leak": "calls.leaks",
+    "find_leaks": "calls.leaks",
+    "write_leaks": "calls.leaks",
     "Metrics": "auditing.metrics",
     "EmbeddingsCache": "cache.embeddings",
     "corrupt": "calls.corrupt",

@@ -75,7 +75,7 @@ def index_of(
     if any(row.off_topic for row in rows):
         scores = np.array([row.off_topic for row in read], np.float32)
         strangers = Strangers(scores, np.array(["guitar"] * len(read)), names.index(background) if background else -1)
-    table = build_table(samples, str(root), labels, names, estimates, suggestion, strangers, decision, config)
+    table = build_table(samples, str(root), labels, names, estimates, suggestion, strangers, None, decision, config)
     return clipaudit.CleanIndex(table, _metadata(root, names, config))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipaudit.config import AuditConfig, votes_needed
+from clipaudit.copies.groups import overruled
 from clipaudit.errors import UsageError
 from clipaudit.selectors.base import Mixtures, evidence, measure
 from clipaudit.selectors.combine import clean_scores, fallback, margins
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from clipaudit.estimates import Estimate, Estimator, Problem, Vectors
+
+
+# What halves of scores up to 1 are short of 1/2.
+_BELOW = 1e-9
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,15 @@ class Scores:
     suggested_probability: NDArray[np.float32]
     converged: bool
 
-    def confirmed(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(n,) bool: an estimate finds the given one of the (n,) labels the most probable."""
-        agreed = np.stack([scores.prediction == labels for scores in self.estimates.values()])
-        return np.asarray(agreed.any(axis=0))
+    def confirmed(self, labels: NDArray[np.int64], terms: Sequence[EstimateTerm]) -> NDArray[np.bool_]:
+        """(n,) bool: an estimate that does not take the label as evidence finds it the most probable.
+
+        Args:
+            labels: (n,) the given ones.
+            terms: The estimates.
+        """
+        own = [self.estimates[term.name].prediction for term in terms if not term.transition]
+        return np.asarray((np.stack(own) == labels).any(axis=0))
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,7 @@ def score(
     config: AuditConfig,
     *,
     keys: Tensor | None = None,
+    first: Tensor | None = None,
 ) -> Scores:
     """Estimate P(y|x) by each estimate of the configuration and split the losses of each class (eq. 3, 4, 6, 8).
 
@@ -100,6 +111,7 @@ def score(
         owners: Class of each prompt, ascending.
         config: Its temperature must be a number here.
         keys: (n,) int64, different for each sample, that draw the folds; None takes the order of the rows.
+        first: (n,) int64, the first row with the same image; None where nobody looked for copies.
 
     Raises:
         UsageError: more folds or neighbours than there are samples.
@@ -107,7 +119,7 @@ def score(
     from clipaudit.estimates import Problem, estimate
 
     _refuse_more_than(len(labels), config)
-    problem = Problem(vectors, labels, n_classes, texts, owners, config, keys)
+    problem = Problem(vectors, labels, n_classes, texts, owners, config, keys, first)
     estimators = [_after_rounds(term, problem) for term in config.estimates]
     results, suggested, probability = estimate(estimators, vectors, labels)
     estimates, mixtures = {}, {}
@@ -166,15 +178,21 @@ def _judge(result: Estimate, labels: Tensor, n_classes: int) -> tuple[EstimateSc
 
 
 def decide(
-    estimates: Mapping[str, EstimateScores], labels: NDArray[np.int64], n_classes: int, config: AuditConfig
+    estimates: Mapping[str, EstimateScores],
+    labels: NDArray[np.int64],
+    n_classes: int,
+    config: AuditConfig,
+    first: NDArray[np.int64] | None = None,
 ) -> Decision:
-    """Apply the thresholds, combine the verdicts, rescue empty classes (section 3.5).
+    """Apply the thresholds, combine the verdicts, rescue empty classes (section 3.5); of copies, trust one label.
 
     Args:
         estimates: n samples each, by the names of the configuration's `estimates`.
         labels: (n,) in [0, n_classes).
         n_classes: K.
         config: Thresholds, selectors and combination.
+        first: (n,) the first row with the same image: of copies whose labels contradict each other, those that are
+            trusted less are not clean. None where nobody looked for copies.
     """
     all_margins = {}
     for verdict in verdicts_of(config.estimates):
@@ -186,6 +204,10 @@ def decide(
     selected = clean_score >= 0.5
     rescued = fallback(selected, labels, n_classes, estimates[ZERO_SHOT.name]["p_label"])
     verdicts = {name: margin >= 0.5 for name, margin in all_margins.items()}
+    if first is not None:
+        lost = overruled(first, labels, clean_score)
+        clean_score = np.where(lost & selected, clean_score / 2 - _BELOW, clean_score)
+        selected, rescued = selected & ~lost, rescued & ~lost
     return Decision(verdicts, selected | rescued, rescued, clean_score)
 
 

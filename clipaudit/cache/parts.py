@@ -11,10 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clipaudit.copies.hashes import DIGEST_BYTES
 from clipaudit.errors import CacheError
 
 DELETE = "Delete it and run the same embed command again."
 MAX_PART = 4096
+# Of the image; null where it could not be read. Parts of an earlier clipaudit have none of them.
+HASHES = {"content": pa.binary(DIGEST_BYTES), "pixels": pa.binary(DIGEST_BYTES), "look": pa.uint64()}
 
 
 def part_columns(dimension: int) -> dict[str, pa.DataType]:
@@ -26,6 +29,7 @@ def part_columns(dimension: int) -> dict[str, pa.DataType]:
         "modified": pa.int64(),
         "status": pa.string(),
         "reason": pa.string(),
+        **HASHES,
         "embedding": pa.list_(pa.float16(), dimension),
     }
 
@@ -49,6 +53,8 @@ def read_part(file: Path, columns: Mapping[str, pa.DataType], digest: str) -> pa
             if part.metadata.num_rows > MAX_PART:
                 raise CacheError(f"{file} holds more than {MAX_PART:,} samples. {DELETE}")
             table = part.read(list(columns))
+        for name in HASHES.keys() & (columns.keys() - set(table.column_names)):
+            table = table.append_column(name, pa.nulls(len(table), HASHES[name]))
         table.validate(full=True)
     except FileNotFoundError:
         raise
@@ -66,7 +72,7 @@ def _part_fault(table: pa.Table, columns: Mapping[str, pa.DataType]) -> str | No
     for name, kind in columns.items():
         if held.get(name) != kind:
             return f"its column {name!r} is {held.get(name, 'missing')}, not {kind}"
-        if name != "reason" and table[name].null_count:
+        if name not in ("reason", *HASHES) and table[name].null_count:
             return f"its column {name!r} has empty rows"
     if "status" in columns and not pc.all(pc.is_in(table["status"], pa.array(["ok", "unreadable"]))).as_py():
         return "its column 'status' has other values than 'ok' and 'unreadable'"

@@ -20,6 +20,8 @@ from clipaudit.calls.embed import CACHE_HOME
 from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.clip.texts import Texts
 from clipaudit.config import DECISION_FIELDS, AuditConfig
+from clipaudit.copies.groups import CopyGroups, copy_groups
+from clipaudit.copies.near import NO_PAIRS, has_faiss, near_copies
 from clipaudit.errors import CacheError, ModelError, SourceError, UsageError
 from clipaudit.index.building import Strangers, build_table, replace_decision
 from clipaudit.index.clean_index import CleanIndex
@@ -29,6 +31,9 @@ from clipaudit.prompts.sets import ClassPrompts, PromptSet, class_prompts, find_
 from clipaudit.reviews.survey import calibrated
 from clipaudit.spelling import Spellings
 from clipaudit.text import excerpt
+
+# Above this share, images nearly alike are what the data set is about (digits, scans), or the model sees no difference.
+MOST_NEAR = 0.1
 
 
 def select(
@@ -72,13 +77,16 @@ def select(
     prompt_set, why = find_prompts(prompts, audited.class_names)
     report("embedding prompts")
     words = _words(audited.class_names, prompt_set, Texts(store, model, device))
+    report("looking for copies")
+    copies, about_copies = _copies(embeddings)
+    first = None if copies is None else copies.first
     report("estimating")
-    scores, strangers = _scores(embeddings, audited, words, config, _background(audited, background), device)
+    scores, strangers = _scores(embeddings, audited, words, copies, config, _background(audited, background), device)
     given = audited.indices[embeddings.readable]
     if reason := useless(len(audited.class_names), given, predictions(scores, config.estimates)):
         raise SourceError(reason)
     report("selecting")
-    decision = decide(scores.estimates, given, len(audited.class_names), config)
+    decision = decide(scores.estimates, given, len(audited.class_names), config, first)
     table = build_table(
         embeddings.table,
         store.info.root,
@@ -87,13 +95,14 @@ def select(
         scores.estimates,
         (scores.suggested, scores.suggested_probability),
         strangers,
+        copies,
         decision,
         config,
     )
     metadata = replace(
         _metadata(store, audited, words.prompts, scores, config),
         background=background,
-        decided=_decided(store, audited, f"{words.prompts.source}, {why}", config),
+        decided=_decided(store, audited, f"{words.prompts.source}, {why}", config) | {"copies": about_copies},
         score_warnings=[
             *audit_warnings(audited, words.prompts, words.texts, scores, given, config.estimates),
             *words.warnings,
@@ -136,8 +145,30 @@ def _words(class_names: Sequence[str], prompts: PromptSet | None, texts: Texts) 
     return _Words(described, of_classes, mine, nouns[[noun in kept for noun in every]])
 
 
+def _copies(embeddings: Embeddings) -> tuple[CopyGroups | None, str]:
+    """The groups of copies among the readable samples, None where hashes are not known; and how they were found."""
+    readable = embeddings.readable
+    table = embeddings.table.filter(pa.array(readable))
+    if table["look"].null_count:
+        return None, "not looked for: an earlier clipaudit made the cache; embed again with another --cache"
+    exact = [table["content"], table["pixels"]]
+    if not has_faiss():
+        return copy_groups(exact, NO_PAIRS), "exact ones only; near ones need: pip install 'clipaudit[copies]'"
+    near = near_copies(embeddings.vectors[readable], table["look"].to_numpy())
+    if (n_alike := len(np.unique(near))) > MOST_NEAR * len(table):
+        why = f"{n_alike:,} images have others nearly alike, too many to be copies"
+        return copy_groups(exact, NO_PAIRS), f"exact ones only: {why}"
+    return copy_groups(exact, near), "exact ones by bytes and pixels, near ones by embedding and look"
+
+
 def _scores(
-    embeddings: Embeddings, audited: AuditedLabels, words: _Words, config: AuditConfig, background: int, device: str
+    embeddings: Embeddings,
+    audited: AuditedLabels,
+    words: _Words,
+    copies: CopyGroups | None,
+    config: AuditConfig,
+    background: int,
+    device: str,
 ) -> tuple[Scores, Strangers | None]:
     """What is computed on a device about the readable samples: their scores, and what shows none of the classes.
 
@@ -145,6 +176,7 @@ def _scores(
         embeddings: Of all samples.
         audited: Their labels.
         words: Of the classes and other things.
+        copies: Among the readable samples.
         config: Of the audit.
         background: The class of what shows none of the others; -1 for none.
         device: Where to compute.
@@ -171,9 +203,10 @@ def _scores(
             config,
             # Nothing is drawn without folds.
             keys=fold_keys(ids.to_pylist(), config.seed).to(target) if config.folds else None,
+            first=None if copies is None else torch.from_numpy(copies.first).to(target),
         )
         owners = np.array(words.prompts.owners)
-        confirmed = scores.confirmed(given) & (given != background)
+        confirmed = scores.confirmed(given, config.estimates) & (given != background)
         found = off_topic(
             on_device,
             texts[torch.from_numpy(owners != background).to(target)],
@@ -250,7 +283,8 @@ def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
             f" ({', '.join(str(fixed[name]) for name in changed)} in the index)."
             " Run select on the embeddings cache again."
         )
-    decision = decide(index.estimates(), index.scored_labels()[index.readable], len(index.class_names), config)
+    given = index.scored_labels()[index.readable]
+    decision = decide(index.estimates(), given, len(index.class_names), config, index.first_copies)
     decided = replace_decision(index, decision, config)
     # Other selectors rank otherwise, and `p_wrong` follows the ranking.
     return _with_warnings(calibrated(decided))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 10
 ROWS_SHOWN = 5
+GROUPS_SHOWN, COPIES_SHOWN = 3, 4
 
 # A pipe has no width; there, tables are as wide as the widest needs to be.
 # A path may contain ":cat:", which is no emoji.
@@ -131,6 +132,7 @@ def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
     doubts = find_doubts(index, top=0)
     counts = doubts.counts
     print_line(f"[bold]{counts.n:,} labels audited[/bold], {len(index.class_names):,} classes")
+    show_copies(index)
     print_line(f"  clean          {counts.n_clean:,}")
     print_line(f"  in doubt       {counts.n_in_doubt:,}, {index.noise_rate:.1%} of those that could be read")
     show_wrong(index, written[0])
@@ -167,6 +169,27 @@ def show_wrong(index: CleanIndex, file: Path) -> None:
         return
     wrong = estimate(index).wrong_labels
     print_line(f"  wrong          {wrong.estimate:,.0f} (95 %: {wrong.low:,.0f} to {wrong.high:,.0f}), by the review")
+
+
+def show_copies(index: CleanIndex) -> None:
+    """The labels that are wrong for certain, and the images that are there more than once."""
+    from clipaudit.index.copies import copies_in
+
+    copies = copies_in(index.table)
+    if copies is None or not copies.n_samples:
+        return
+    if copies.n_conflicts:
+        print_line(
+            f"  [bold red]contradicting[/bold red]  {copies.in_conflict.sum():,} images are copies of one another under"
+            f" different labels ({copies.n_conflicts:,} groups): in each, a label is wrong"
+        )
+        for rows in copies.conflicts(GROUPS_SHOWN, COPIES_SHOWN):
+            members = index.table.select(["id", "label"]).take(rows).to_pylist()
+            more = ", ..." if copies.size_of(int(rows[0])) > len(rows) else ""
+            print_line("    " + ", ".join(f"{safe(row['id'])} ({safe(row['label'])})" for row in members) + more)
+        if copies.n_conflicts > GROUPS_SHOWN:
+            print_line(f"    and {copies.n_conflicts - GROUPS_SHOWN:,} more groups")
+    print_line(f"  copies         {copies.n_samples:,} images in {copies.n_groups:,} groups")
 
 
 def show_off_topic(counts: Counts) -> None:

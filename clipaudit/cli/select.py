@@ -42,6 +42,18 @@ def select(
             help="Export .csv without the apostrophe that keeps a spreadsheet from running a name as a formula.",
         ),
     ] = False,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Cache of images that must not be among these, such as the test set's: those that are, exact or near"
+            " copies, are written to OUT.leaks.csv. May be given several times.",
+            show_default=False,
+            rich_help_panel="Source",
+        ),
+    ] = None,
+    fail_on_leaks: Annotated[
+        bool, typer.Option("--fail-on-leaks", help="Exit with 1 where there are any.", rich_help_panel="Source")
+    ] = False,
     from_index: Annotated[
         Path | None,
         typer.Option(
@@ -105,9 +117,15 @@ def select(
     """
     from clipaudit.calls.export import export as write_export
     from clipaudit.cli.console import print_line, safe, show_index
+    from clipaudit.files import check_output
 
     exports = export or []
+    leaks_file = out.with_suffix(".leaks.csv") if against else None
     _check_places(out, exports, [from_index, labels, names, prompts], raw_csv)
+    if leaks_file is not None:
+        check_output(leaks_file, [from_index, labels, names, prompts, out, *exports])
+    elif fail_on_leaks:
+        raise UsageError("--fail-on-leaks needs the caches to look in: --against CACHE.")
     by_review = _is_by_review(changes)
     if target is not None and "threshold" in changes:
         raise UsageError("--target chooses the threshold: leave out --threshold.")
@@ -116,7 +134,7 @@ def select(
         **{"prompts": prompts, "model": model, "device": device},
     }
     if from_index:
-        _refuse_with_from(cache=cache, **scored)
+        _refuse_with_from(cache=cache, against=against, **scored)
         index = _decide_again(from_index, preset, changes, target)
     elif target is not None:
         raise UsageError("--target needs the index that a review was applied to: --from reviewed.parquet.")
@@ -129,6 +147,26 @@ def select(
     show_index(index, [out, *exports])
     for note in notes:
         print_line(f"[yellow]note[/yellow] {safe(note)}")
+    if leaks_file is not None and _leaks(cache, against or [], leaks_file) and fail_on_leaks:
+        raise typer.Exit(1)
+
+
+def _leaks(cache: Path | None, against: list[Path], file: Path) -> int:
+    """Write the list of leaks and say how many there are."""
+    from clipaudit.calls.leaks import find_leaks, write_leaks
+    from clipaudit.calls.select import find_cache
+    from clipaudit.cli.console import print_line, safe
+
+    leaks = find_leaks(cache or find_cache(), against)
+    write_leaks(leaks, file)
+    n_exact = sum(leak.kind == "exact" for leak in leaks)
+    n_other = sum(leak.label != leak.other_label for leak in leaks)
+    print_line(
+        f"[bold]{len(leaks):,} leaks[/bold]: {n_exact:,} exact and {len(leaks) - n_exact:,} near copies of images in"
+        f" {', '.join(safe(place) for place in against)}, {n_other:,} with another label there"
+    )
+    print_line(f"Written: {safe(file)}")
+    return len(leaks)
 
 
 def _audit(cache: Path | None, config: AuditConfig, *, names: Path | None, **given: Any) -> CleanIndex:

@@ -46,13 +46,23 @@ def show(
 
 
 def _show_counts(doubts: Doubts, index: CleanIndex, file: Path) -> None:
-    from clipaudit.cli.console import print_line, safe, show_decided, show_off_topic, show_warnings, show_wrong
+    from clipaudit.cli.console import (
+        print_line,
+        safe,
+        show_copies,
+        show_decided,
+        show_off_topic,
+        show_warnings,
+        show_wrong,
+    )
 
     counts, name = doubts.counts, doubts.class_name
     what = f"{len(index.class_names):,} classes" if name is None else f"labelled {safe(name)}"
     print_line(f"[bold]{counts.n:,} samples[/bold], {what}, from {safe(index.metadata['source'])}")
     n_readable = counts.n - counts.n_unreadable
     share = f", {counts.n_in_doubt / n_readable:.1%}" if n_readable else ""
+    if name is None:
+        show_copies(index)
     print_line(f"  clean          {counts.n_clean:,}")
     print_line(f"  in doubt       {counts.n_in_doubt:,}{share}")
     if name is None:

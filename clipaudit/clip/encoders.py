@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -102,12 +103,16 @@ class Encoder:
         Raises:
             ImageError: the image cannot be read.
         """
-        if self._preprocessing:
-            return self._preprocessing.prepare(data)
-        with opened(data) as image:
-            if max(image.size) > MAX_EXACT_RATIO * min(image.size):
-                raise ImageError(f"{image.width} x {image.height} pixels are too long a strip for exact mode")
+        with self.opened(data) as image:
             return self.prepare_image(image)
+
+    @contextmanager
+    def opened(self, data: bytes) -> Iterator[Image.Image]:
+        """An upright RGB picture, decoded no finer than the model needs; ImageError where it cannot be read."""
+        with opened(data, target=self._preprocessing.target if self._preprocessing else None) as image:
+            if not self._preprocessing and max(image.size) > MAX_EXACT_RATIO * min(image.size):
+                raise ImageError(f"{image.width} x {image.height} pixels are too long a strip for exact mode")
+            yield image
 
     def prepare_image(self, image: Image.Image) -> Pixels:
         """The same from an RGB image."""

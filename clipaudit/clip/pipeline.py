@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import numpy as np
 
 from clipaudit.cache.embeddings import EmbeddingsCache, Key, Vectors, split_into_parts
 from clipaudit.clip.encoders import Encoder, Pixels
+from clipaudit.copies.hashes import ImageHashes, image_hashes
 from clipaudit.errors import ImageError, ModelError
 from clipaudit.images.ahead import decoded_ahead
 from clipaudit.samples import Sample, Source, read_sample
@@ -43,12 +44,13 @@ Progress = Callable[[EmbedProgress], None]
 
 @dataclass
 class _Part:
-    """A part on its way: `vectors` and `reasons` fill up while its batches pass the model."""
+    """A part on its way: `vectors`, `reasons` and `hashes` fill up while its batches pass the model."""
 
     name: str
     samples: list[Sample]
     vectors: Vectors
     reasons: list[str | None]
+    hashes: list[ImageHashes | None]
     encoded: list[tuple[list[int], torch.Tensor]] = field(default_factory=list)
 
 
@@ -62,14 +64,20 @@ class _Batch:
     is_last: bool
 
 
-Decoded = tuple[_Batch, list[Pixels | ImageError]]
+Prepared = tuple[Pixels, ImageHashes]
+Decoded = tuple[_Batch, list[Prepared | ImageError]]
 
 
 class Pipeline:
     """Fills a cache. After `run`, the counts and times tell what happened."""
 
     def __init__(
-        self, store: EmbeddingsCache, source: Source, model: Encoder, reusable: dict[Key, Vectors], report: Progress
+        self,
+        store: EmbeddingsCache,
+        source: Source,
+        model: Encoder,
+        reusable: Mapping[Key, tuple[Vectors, ImageHashes | None]],
+        report: Progress,
     ) -> None:
         self._store, self._source, self._model = store, source, model
         self._reusable, self._report = reusable, report
@@ -106,7 +114,13 @@ class Pipeline:
             if name not in todo:
                 continue
             dimension = self._store.info.fingerprint.dimension
-            part = _Part(name, samples, np.zeros((len(samples), dimension), np.float16), [None] * len(samples))
+            part = _Part(
+                name,
+                samples,
+                np.zeros((len(samples), dimension), np.float16),
+                [None] * len(samples),
+                [None] * len(samples),
+            )
             rows = self._rows_to_encode(part)
             # Batches of equal size: a small last one would run the model at half its speed.
             count = max(1, -(-len(rows) // self._model.batch_size))
@@ -124,12 +138,14 @@ class Pipeline:
             if known is None:
                 rows.append(row)
             else:
-                part.vectors[row] = known
+                part.vectors[row], part.hashes[row] = known
                 self.n_reused += 1
         return rows
 
-    def _prepare(self, sample: Sample) -> Pixels:
-        return self._model.prepare(read_sample(self._source, sample))
+    def _prepare(self, sample: Sample) -> Prepared:
+        data = read_sample(self._source, sample)
+        with self._model.opened(data) as image:
+            return self._model.prepare_image(image), image_hashes(data, image)
 
     def _waited_for(self, batches: Iterator[Decoded]) -> Iterator[Decoded]:
         """The same batches; the time until each is decoded counts as waiting."""
@@ -141,7 +157,7 @@ class Pipeline:
                 return
             yield batch
 
-    def _encode(self, batch: _Batch, results: list[Pixels | ImageError]) -> int:
+    def _encode(self, batch: _Batch, results: list[Prepared | ImageError]) -> int:
         """Hand the readable images to the model, note why the others are not; returns how many are not."""
         rows, pixels = [], []
         for row, result in zip(batch.rows, results, strict=True):
@@ -149,7 +165,8 @@ class Pipeline:
                 batch.part.reasons[row] = str(result)
             else:
                 rows.append(row)
-                pixels.append(result)
+                pixels.append(result[0])
+                batch.part.hashes[row] = result[1]
         if pixels:
             if len({image.shape for image in pixels}) > 1:
                 raise ModelError(
@@ -168,4 +185,4 @@ class Pipeline:
                 part.reasons[rows[row]] = "the model gave no finite embedding (NaN or infinity)"
                 vectors[row] = 0
             part.vectors[rows] = vectors
-        self._store.write_part(part.name, part.samples, part.vectors, part.reasons)
+        self._store.write_part(part.name, part.samples, part.vectors, part.reasons, part.hashes)

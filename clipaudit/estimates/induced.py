@@ -53,6 +53,8 @@ def fit(problem: Problem) -> FoldedLogistic:
         return FoldedLogistic([_fit_on(problem, kept)], labels.new_zeros(len(labels)))
     keys = torch.arange(len(labels), device=labels.device) if problem.keys is None else problem.keys
     assignment = stratified_folds(labels, folds, keys)
+    if problem.first is not None:
+        assignment = assignment[problem.first]
     models: list[LogisticModel] = []
     for number in range(folds):
         models.append(_fit_on(problem, kept & (assignment != number), models[0] if models else None))

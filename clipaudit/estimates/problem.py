@@ -27,6 +27,8 @@ class Problem:
         config: Its temperature must be a number here.
         keys: (n,) int64, different for each sample, that draw the folds, so that the order of the rows does not matter;
             None takes the order of the rows.
+        first: (n,) int64, the first row with the same image, its own without copies: they share a fold, or one would
+            give away the other's label. None where nobody looked.
         kept: (n,) bool, the samples to fit on; None takes all. All are judged.
     """
 
@@ -37,6 +39,7 @@ class Problem:
     owners: Sequence[int]
     config: AuditConfig
     keys: Tensor | None = None
+    first: Tensor | None = None
     kept: Tensor | None = None
     _made: dict[str, Estimator] = field(default_factory=dict, repr=False)
 

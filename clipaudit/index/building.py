@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from clipaudit.auditing.method import Decision, EstimateScores, mean_probability
 from clipaudit.config import AuditConfig
-from clipaudit.index.check import LOOKS_LIKE, OFF_TOPIC, OFF_TOPIC_SCORE, P_WRONG
+from clipaudit.copies.groups import CopyGroups
+from clipaudit.index.check import (
+    DUPLICATE_CONFLICT,
+    DUPLICATE_GROUP,
+    DUPLICATE_KIND,
+    EXACT,
+    LOOKS_LIKE,
+    NEAR,
+    OFF_TOPIC,
+    OFF_TOPIC_SCORE,
+    P_WRONG,
+)
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.marks import overrule
 from clipaudit.selectors.base import evidence
@@ -60,6 +71,7 @@ def build_table(
     estimates: Mapping[str, EstimateScores],
     suggestion: tuple[NDArray[np.int64], NDArray[np.float32]],
     strangers: Strangers | None,
+    copies: CopyGroups | None,
     decision: Decision,
     config: AuditConfig,
 ) -> pa.Table:
@@ -73,6 +85,7 @@ def build_table(
         estimates: Scores of the m readable samples, by name.
         suggestion: For these, the suggested class and its probability.
         strangers: For these, what shows none of the classes; None where they are too few to tell.
+        copies: Among these, the groups of copies; None where they are not known.
         decision: For these, the flags.
         config: What decided.
     """
@@ -110,6 +123,15 @@ def build_table(
     if strangers is not None:
         columns[OFF_TOPIC_SCORE] = spread(strangers.score)
         columns[LOOKS_LIKE] = pa.array(_full(strangers.nouns, readable), mask=~_full(strangers.is_off_topic, readable))
+    if copies is not None:
+        ids = samples["id"].filter(pa.array(readable)).take(pa.array(copies.first))
+        known = _full(copies.is_copy, readable)
+        columns[DUPLICATE_GROUP] = pa.array(
+            _full(np.asarray(ids.to_pylist(), object), readable), pa.string(), mask=~known
+        )
+        kind = np.where(_full(copies.near, readable), NEAR, EXACT)
+        columns[DUPLICATE_KIND] = pa.array(kind, pa.string(), mask=~known)
+        columns[DUPLICATE_CONFLICT] = spread(copies.conflicting(labels[readable]))
     return pa.table({**columns, "status": samples["status"], "reason": samples["reason"]})
 
 

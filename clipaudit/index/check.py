@@ -45,6 +45,8 @@ class Column:
 
 P_WRONG, REVIEW_CHANCE = "p_wrong", "review_chance"
 OFF_TOPIC_SCORE, LOOKS_LIKE = "off_topic_score", "looks_like"
+DUPLICATE_GROUP, DUPLICATE_KIND, DUPLICATE_CONFLICT = "duplicate_group", "duplicate_kind", "duplicate_conflict"
+EXACT, NEAR = "exact", "near"
 # An image whose score is above it shows rather none of the classes than any.
 OFF_TOPIC = 0.5
 # `apply` writes them: both or neither.
@@ -52,12 +54,15 @@ _OF_REVIEWS = (Column("reviewed", TEXT, "anywhere", values=MARKS), Column("label
 
 
 # Files of an earlier clipaudit lack some of them, those from which nothing was drawn `review_chance`, and those of few
-# images the last two.
+# images the scores of strangers.
 _OPTIONAL = (
     Column(P_WRONG, SINGLE),
     Column(REVIEW_CHANCE, DOUBLE, "anywhere"),
     Column(OFF_TOPIC_SCORE, SINGLE),
     Column(LOOKS_LIKE, TEXT, "anywhere"),
+    Column(DUPLICATE_GROUP, TEXT, "anywhere"),
+    Column(DUPLICATE_KIND, TEXT, "anywhere", values=(EXACT, NEAR)),
+    Column(DUPLICATE_CONFLICT, FLAG),
 )
 
 

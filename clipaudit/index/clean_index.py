@@ -20,7 +20,15 @@ from clipaudit.checked import NewerError, is_count, parse_json
 from clipaudit.config import AuditConfig
 from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import check_images, check_output, write_atomically
-from clipaudit.index.check import OFF_TOPIC, OFF_TOPIC_SCORE, REVIEW_CHANCE, checked_table, columns_of, content_digest
+from clipaudit.index.check import (
+    OFF_TOPIC,
+    OFF_TOPIC_SCORE,
+    REVIEW_CHANCE,
+    checked_table,
+    columns_of,
+    content_digest,
+)
+from clipaudit.index.copies import copies_in
 from clipaudit.index.file import REMEDY, read_table
 from clipaudit.index.format1 import former_columns, former_names, upgraded
 from clipaudit.index.marks import settled_by
@@ -107,6 +115,18 @@ class CleanIndex:
         if OFF_TOPIC_SCORE not in self.table.column_names:
             return np.zeros(len(self), bool)
         return np.asarray(pc.fill_null(pc.greater(self.table[OFF_TOPIC_SCORE], OFF_TOPIC), False).to_numpy())
+
+    @property
+    def first_copies(self) -> NDArray[np.int64] | None:
+        """(m,) of each of the m readable samples the first of them with the same image; None where nobody looked."""
+        copies = copies_in(self.table)
+        if copies is None:
+            return None
+        group = copies.group[self.readable]
+        first, known = np.arange(len(group)), np.flatnonzero(group >= 0)
+        _, place, inverse = np.unique(group[known], return_index=True, return_inverse=True)
+        first[known] = known[place[inverse]]
+        return first
 
     @property
     def in_doubt(self) -> NDArray[np.bool_]:

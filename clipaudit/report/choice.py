@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ SAMPLES_OF_CELLS = 600
 ERRORS_SHOWN = 60
 # Images least like any class, even where each of them rather shows one.
 STRANGERS_SHOWN = 12
+# Groups of copies with different labels, and images of each.
+GROUPS_SHOWN, COPIES_A_GROUP = 50, 6
 
 Rows = NDArray[np.int64]
 
@@ -58,6 +60,7 @@ class Choice:
         listed: Those that the page has a cell or a line for: with many classes, only pairs of two classes.
         cell_quota: How many rows of each of the largest cells are among `rows`, at most.
         n_top: How many of `rows` are there as the most doubtful of all.
+        conflicts: Of the first groups of copies with different labels, the first rows.
     """
 
     rows: Rows
@@ -67,6 +70,7 @@ class Choice:
     listed: Confusion
     cell_quota: int
     n_top: int
+    conflicts: Sequence[Rows]
 
 
 def choose(columns: Columns, top: int, truth: Truth | None) -> Choice:
@@ -83,16 +87,18 @@ def choose(columns: Columns, top: int, truth: Truth | None) -> Choice:
     confusion = confusions(columns)
     listed = confusion if len(columns.class_names) <= CLASSES_IN_MATRIX else confusion.between_classes()
     quota = min(SAMPLES_A_CELL, SAMPLES_OF_CELLS // max(1, min(len(listed.counts), CELLS_WITH_IMAGES)))
+    conflicts = columns.copies.conflicts(GROUPS_SHOWN, COPIES_A_GROUP) if columns.copies else []
     parts = [
         most_doubtful,
         _of_cells(columns, listed, quota),
         _strangers(columns),
+        *conflicts,
         *(rows for pair in examples.values() for rows in pair),
     ]
     if truth is not None:
         parts += errors(columns, truth)
     rows = np.unique(np.concatenate(parts))
-    return Choice(rows, classes, examples, confusion, listed, quota, len(most_doubtful))
+    return Choice(rows, classes, examples, confusion, listed, quota, len(most_doubtful), conflicts)
 
 
 def worst_classes(columns: Columns) -> list[int]:

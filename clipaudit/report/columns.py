@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clipaudit.index.check import LOOKS_LIKE, OFF_TOPIC, OFF_TOPIC_SCORE
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.index.copies import IndexCopies, copies_in
 from clipaudit.index.truth import match_truth
 from clipaudit.vocabulary import Verdict, verdicts_of
 
@@ -92,6 +93,11 @@ class Columns:
     def is_off_topic(self) -> NDArray[np.bool_]:
         """(n,) bool: the image shows rather none of the classes than any."""
         return self.off_topic > OFF_TOPIC
+
+    @cached_property
+    def copies(self) -> IndexCopies | None:
+        """The copies among the samples; None where nobody looked for them."""
+        return copies_in(self.index.table)
 
     @cached_property
     def audited_clean(self) -> NDArray[np.bool_]:

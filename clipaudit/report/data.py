@@ -70,6 +70,7 @@ def payload(columns: Columns, choice: Choice, records: list[Sample]) -> dict[str
         "verdicts": [[verdict.estimate.title, verdict.selector.title] for verdict in verdicts_of(estimates)],
         "probability": f"probability, the mean of {all_of(len(estimates))} estimates",
         "samples": records,
+        "copies": [[number[row] for row in rows.tolist()] for rows in choice.conflicts],
         "cells": [[*pair, count] for pair, count in zip(shown, counts, strict=True)],
         "examples": {
             str(k): [[number[row] for row in side.tolist()] for side in sides] for k, sides in choice.examples.items()

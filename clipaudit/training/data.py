@@ -72,7 +72,9 @@ class TrainingSet:
 
     def subsets(self) -> Subsets:
         """X_c and X_n, as the methods take them."""
-        return Subsets(self.samples.labels, self.clean, self.usable & ~self.clean, len(self.class_names))
+        left_out = self.readable & ~self.held_out & ~self.usable
+        n_left_out = int(left_out.sum())
+        return Subsets(self.samples.labels, self.clean, self.usable & ~self.clean, len(self.class_names), n_left_out)
 
     def notes(self) -> list[str]:
         """What a user should know about the classes before trusting the result."""

@@ -6,6 +6,7 @@ from clipaudit.report.sections.base import Material, Section
 from clipaudit.report.sections.classes import classes
 from clipaudit.report.sections.configuration import configuration
 from clipaudit.report.sections.confusion import confusion
+from clipaudit.report.sections.copies import copies
 from clipaudit.report.sections.gallery import gallery
 from clipaudit.report.sections.overview import overview
 from clipaudit.report.sections.truth import truth
@@ -18,6 +19,7 @@ SECTIONS = (
     Section("overview", "Overview", overview),
     Section("gallery", "Images", gallery),
     Section("classes", "Classes", classes),
+    Section("copies", "Copies", copies),
     Section("confusion", "Confusion", confusion),
     Section("truth", "Truth", truth),
     Section("unreadable", "Unreadable", unreadable),

@@ -85,6 +85,13 @@ function fillExamples(section) {
   }
 }
 
+// ---- Copies side by side.
+
+function fillCopies(list) {
+  list.append(...data.copies[Number(list.dataset.copies)].map((number) =>
+    element("li", {}, picture(samples[number], `Labelled ${nameOf(samples[number].given)}`))));
+}
+
 // ---- Begin.
 
 fillClasses(given, samples.map((sample) => sample.given));
@@ -93,6 +100,7 @@ loadMarks();
 if (!data.inDoubt) verdict.value = "";
 render();
 cards.classList.remove("waiting");
+document.querySelectorAll("[data-copies]").forEach(fillCopies);
 showMarks();
 showTheme();
 byId("filters").addEventListener("input", render);

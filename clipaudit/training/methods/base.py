@@ -24,12 +24,14 @@ class Subsets:
         clean: (n,) bool, X_c.
         rest: (n,) bool, X_n.
         classes: K.
+        n_left_out: Samples that take no part, as they show none of the classes, and count for the length of an epoch.
     """
 
     labels: NDArray[np.int64]
     clean: NDArray[np.bool_]
     rest: NDArray[np.bool_]
     classes: int
+    n_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def labelled_epoch(
 
 def steps_of(subsets: Subsets, config: TrainConfig) -> int:
     """Steps an epoch: N / batch_size of all samples that could take part, whatever the method trains on."""
-    return max(1, int((subsets.clean | subsets.rest).sum()) // config.batch_size)
+    return max(1, (int((subsets.clean | subsets.rest).sum()) + subsets.n_left_out) // config.batch_size)
 
 
 def mixup_loss(network: torch.nn.Module, batch: Batch) -> torch.Tensor:

@@ -1,0 +1,99 @@
+"""`find_leaks`: images of a data set that another one holds, too, such as test images among those to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
+from clipaudit.copies.near import has_faiss, near_copies_between
+from clipaudit.errors import CacheError
+from clipaudit.files import write_atomically
+from clipaudit.index.check import EXACT, NEAR
+from clipaudit.text import escape_formulas
+
+
+@dataclass(frozen=True)
+class Leak:
+    """An image that is in both data sets.
+
+    Attributes:
+        id, label: The sample's.
+        other: The other cache.
+        other_id, other_label: The sample's there.
+        kind: "exact", by bytes or pixels, or "near".
+    """
+
+    id: str
+    label: str
+    other: str
+    other_id: str
+    other_label: str
+    kind: str
+
+
+def find_leaks(cache: str | Path, against: Iterable[str | Path]) -> list[Leak]:
+    """The images of a cache that have a copy in others: of each image and cache one copy, an exact one where there is.
+
+    Args:
+        cache: The cache of the images.
+        against: Caches of other images, of the same model. Without faiss, only exact copies are found.
+
+    Raises:
+        CacheError: a cache is missing, incomplete, damaged, of another model, or from a clipaudit without hashes.
+    """
+    mine = _readable(Path(cache))
+    return [leak for other in against for leak in _leaks(mine, _readable(Path(other)), Path(other), Path(cache))]
+
+
+def write_leaks(leaks: Sequence[Leak], file: Path, *, raw: bool = False) -> None:
+    """A list to remove them by: a CSV file with the fields of Leak; cells hold no formulas unless `raw`."""
+    columns = {
+        field.name: pa.array([getattr(leak, field.name) for leak in leaks], pa.string()) for field in fields(Leak)
+    }
+    table = pa.table(columns if raw else {name: escape_formulas(texts) for name, texts in columns.items()})
+    write_atomically(file, lambda place: pyarrow.csv.write_csv(table, place))
+
+
+def _readable(cache: Path) -> Embeddings:
+    found = EmbeddingsCache.open(cache).read()
+    readable = found.readable
+    table = found.table.filter(pa.array(readable))
+    if table["look"].null_count:
+        raise CacheError(
+            f"{cache} was made by an earlier clipaudit, which kept no hashes to find copies by. Embed again with"
+            " another --cache."
+        )
+    return Embeddings(table, found.vectors[readable], found.info)
+
+
+def _leaks(mine: Embeddings, other: Embeddings, place: Path, own: Path) -> list[Leak]:
+    if other.info.fingerprint.digest != mine.info.fingerprint.digest:
+        difference = mine.info.fingerprint.differences(other.info.fingerprint)
+        raise CacheError(
+            f"{place} holds embeddings of another model than {own} ({difference}). Embed one of them anew."
+        )
+    found: dict[int, tuple[int, str]] = {}
+    for name in ("content", "pixels"):
+        theirs = pc.index_in(mine.table[name], other.table[name].combine_chunks())
+        rows = np.flatnonzero(pc.is_valid(theirs).to_numpy())
+        values = pc.fill_null(theirs, -1).to_numpy()
+        for row in rows.tolist():
+            found.setdefault(row, (int(values[row]), EXACT))
+    if has_faiss():
+        looks = [table["look"].to_numpy() for table in (mine.table, other.table)]
+        for row, their in near_copies_between(mine.vectors, looks[0], other.vectors, looks[1]).tolist():
+            found.setdefault(row, (their, NEAR))
+    rows_here = sorted(found)
+    here = mine.table.select(["id", "label"]).take(pa.array(rows_here, pa.int64())).to_pylist()
+    there = other.table.select(["id", "label"]).take(pa.array([found[row][0] for row in rows_here], pa.int64()))
+    return [
+        Leak(a["id"], a["label"], str(place), b["id"], b["label"], found[row][1])
+        for row, a, b in zip(rows_here, here, there.to_pylist(), strict=True)
+    ]
