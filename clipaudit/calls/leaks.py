@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
-from clipaudit.copies.near import has_faiss, near_copies_between
+from clipaudit.copies.near import MOST_ALIKE, has_faiss, near_copies_between
 from clipaudit.errors import CacheError
 from clipaudit.files import write_atomically
 from clipaudit.index.check import EXACT, NEAR
@@ -88,7 +88,8 @@ def _leaks(mine: Embeddings, other: Embeddings, place: Path, own: Path) -> list[
             found.setdefault(row, (int(values[row]), EXACT))
     if has_faiss():
         looks = [table["look"].to_numpy() for table in (mine.table, other.table)]
-        for row, their in near_copies_between(mine.vectors, looks[0], other.vectors, looks[1]).tolist():
+        near = near_copies_between(mine.vectors, looks[0], other.vectors, looks[1])
+        for row, their in near.pairs.tolist() if near.alike <= MOST_ALIKE else ():
             found.setdefault(row, (their, NEAR))
     rows_here = sorted(found)
     here = mine.table.select(["id", "label"]).take(pa.array(rows_here, pa.int64())).to_pylist()

@@ -21,7 +21,7 @@ from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.clip.texts import Texts
 from clipaudit.config import DECISION_FIELDS, AuditConfig
 from clipaudit.copies.groups import CopyGroups, copy_groups
-from clipaudit.copies.near import NO_PAIRS, has_faiss, near_copies
+from clipaudit.copies.near import MOST_ALIKE, NO_PAIRS, has_faiss, near_copies
 from clipaudit.errors import CacheError, ModelError, SourceError, UsageError
 from clipaudit.index.building import Strangers, build_table, replace_decision
 from clipaudit.index.clean_index import CleanIndex
@@ -31,9 +31,6 @@ from clipaudit.prompts.sets import ClassPrompts, PromptSet, class_prompts, find_
 from clipaudit.reviews.survey import calibrated
 from clipaudit.spelling import Spellings
 from clipaudit.text import excerpt
-
-# Above this share, images nearly alike are what the data set is about (digits, scans), or the model sees no difference.
-MOST_NEAR = 0.1
 
 
 def select(
@@ -155,10 +152,10 @@ def _copies(embeddings: Embeddings) -> tuple[CopyGroups | None, str]:
     if not has_faiss():
         return copy_groups(exact, NO_PAIRS), "exact ones only; near ones need: pip install 'clipaudit[copies]'"
     near = near_copies(embeddings.vectors[readable], table["look"].to_numpy())
-    if (n_alike := len(np.unique(near))) > MOST_NEAR * len(table):
-        why = f"{n_alike:,} images have others nearly alike, too many to be copies"
+    if near.alike > MOST_ALIKE:
+        why = f"{near.alike:.0%} of the images that are no copies look alike, too, so that near ones cannot be told"
         return copy_groups(exact, NO_PAIRS), f"exact ones only: {why}"
-    return copy_groups(exact, near), "exact ones by bytes and pixels, near ones by embedding and look"
+    return copy_groups(exact, near.pairs), "exact ones by bytes and pixels, near ones by embedding and look"
 
 
 def _scores(

@@ -181,7 +181,7 @@ def show_copies(index: CleanIndex) -> None:
     if copies.n_conflicts:
         print_line(
             f"  [bold red]contradicting[/bold red]  {copies.in_conflict.sum():,} images are copies of one another under"
-            f" different labels ({copies.n_conflicts:,} groups): in each, a label is wrong"
+            f" different labels ({copies.n_conflicts:,} group(s)): in each, a label is wrong"
         )
         for rows in copies.conflicts(GROUPS_SHOWN, COPIES_SHOWN):
             members = index.table.select(["id", "label"]).take(rows).to_pylist()
@@ -189,7 +189,7 @@ def show_copies(index: CleanIndex) -> None:
             print_line("    " + ", ".join(f"{safe(row['id'])} ({safe(row['label'])})" for row in members) + more)
         if copies.n_conflicts > GROUPS_SHOWN:
             print_line(f"    and {copies.n_conflicts - GROUPS_SHOWN:,} more groups")
-    print_line(f"  copies         {copies.n_samples:,} images in {copies.n_groups:,} groups")
+    print_line(f"  copies         {copies.n_samples:,} images in {copies.n_groups:,} group(s)")
 
 
 def show_off_topic(counts: Counts) -> None:

@@ -39,7 +39,8 @@ def demo(
         print_line(f"\n[bold]$ clipaudit {safe(shlex.join(map(str, words)))}[/bold]")
 
     print_line(
-        f"{files.n_images:,} handwritten digits in {safe(files.images)}; {files.n_wrong:,} lie in a wrong folder."
+        f"{files.n_images:,} handwritten digits in {safe(files.images)}; {files.n_wrong:,} lie in a wrong folder, and"
+        f" {files.n_copies} are copies of others, one of them under another class."
     )
     announce("embed", files.images, "--model", MODEL, "--cache", cache)
     embed(files.images, model=str(MODEL), cache=cache)

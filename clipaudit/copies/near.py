@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from clipaudit.errors import UsageError
 # many of the 64 bits of the looks differ.
 NEARER, MAX_BITS = 0.4, 10
 NEIGHBOURS = 16
+# Above this share of usual neighbours that look alike, that is what the data set is about (digits, scans), and a look
+# says nothing of copies.
+MOST_ALIKE = 0.1
 # Above so many images, only some cells of an index are searched.
 EXACT_UP_TO = 20_000
 ROWS_AT_ONCE = 1 << 14
@@ -36,42 +40,70 @@ def has_faiss() -> bool:
     return True
 
 
-def near_copies(vectors: Vectors, looks: Looks) -> Pairs:
-    """(m, 2) pairs of different rows that are near copies, the smaller row first.
+@dataclass(frozen=True)
+class NearCopies:
+    """What is nearly the same.
+
+    Attributes:
+        pairs: (m, 2) rows that are near copies.
+        alike: Share of the usual neighbours, which are no copies, that look alike all the same: where it is large, a
+            look tells nothing.
+    """
+
+    pairs: Pairs
+    alike: float
+
+
+def near_copies(vectors: Vectors, looks: Looks) -> NearCopies:
+    """Pairs of different rows, the smaller one first.
 
     Args:
         vectors: (n, d) float16 or float32 unit rows.
         looks: (n,) the difference hashes.
     """
-    pairs, distance, usual = _candidates(vectors, looks, vectors, looks)
-    near = (pairs[:, 0] != pairs[:, 1]) & (distance <= NEARER * usual[pairs].min(axis=1))
-    return np.unique(np.sort(pairs[near], axis=1), axis=0)
+    found = _candidates(vectors, looks, vectors, looks)
+    rows, usual = found.pairs, found.usual
+    near = (rows[:, 0] != rows[:, 1]) & (found.distance <= NEARER * usual[rows].min(axis=1))
+    return NearCopies(np.unique(np.sort(rows[near], axis=1), axis=0), found.alike)
 
 
-def near_copies_between(vectors: Vectors, looks: Looks, others: Vectors, other_looks: Looks) -> Pairs:
-    """(m, 2) pairs of a row and a row of the others that are near copies; the arguments as `near_copies` takes them."""
-    pairs, distance, usual = _candidates(vectors, looks, others, other_looks)
-    return pairs[distance <= NEARER * usual[pairs[:, 0]]]
+def near_copies_between(vectors: Vectors, looks: Looks, others: Vectors, other_looks: Looks) -> NearCopies:
+    """Pairs of a row and a row of the others; the arguments as `near_copies` takes them."""
+    found = _candidates(vectors, looks, others, other_looks)
+    near = found.distance <= NEARER * found.usual[found.pairs[:, 0]]
+    return NearCopies(found.pairs[near], found.alike)
 
 
-def _candidates(
-    vectors: Vectors, looks: Looks, others: Vectors, other_looks: Looks
-) -> tuple[Pairs, NDArray[np.float32], NDArray[np.float32]]:
-    """Neighbours that look alike: (m, 2) pairs, (m,) distances (1 - cosine), and (n,) the usual one of each row."""
+@dataclass(frozen=True)
+class _Candidates:
+    """Near neighbours that look alike: (m, 2) rows, (m,) distances (1 - cosine); (n,) the usual one of each row."""
+
+    pairs: Pairs
+    distance: NDArray[np.float32]
+    usual: NDArray[np.float32]
+    alike: float
+
+
+def _candidates(vectors: Vectors, looks: Looks, others: Vectors, other_looks: Looks) -> _Candidates:
+    usual = np.zeros(len(vectors), np.float32)
     if not len(vectors) or len(others) <= NEIGHBOURS:
-        return NO_PAIRS, np.zeros(0, np.float32), np.zeros(len(vectors), np.float32)
+        return _Candidates(NO_PAIRS, np.zeros(0, np.float32), usual, 0.0)
     index, found, distances = _index(others), [], []
-    usual = np.empty(len(vectors), np.float32)
+    n_usual = n_alike = 0
     for start, chunk in _chunks(vectors):
         # One more than wanted: among its own, an image is its own neighbour.
         cosine, rows = index.search(chunk, NEIGHBOURS + 1)
-        usual[start : start + len(chunk)] = 1 - cosine[:, -1]
-        mine, place = np.nonzero((1 - cosine <= NEARER * (1 - cosine[:, -1:])) & (rows >= 0))
-        theirs, distance = rows[mine, place], 1 - cosine[mine, place]
-        alike = differing_bits(looks[mine + start], other_looks[theirs]) <= MAX_BITS
-        found.append(np.stack([mine + start, theirs], axis=1)[alike])
-        distances.append(distance[alike])
-    return np.concatenate(found).astype(np.int64), np.concatenate(distances), usual
+        distance, mine = 1 - cosine, np.arange(start, start + len(chunk))
+        usual[mine] = distance[:, -1]
+        bits = differing_bits(np.repeat(looks[mine], NEIGHBOURS + 1), other_looks[rows.ravel()]).reshape(rows.shape)
+        near = distance <= NEARER * distance[:, -1:]
+        n_usual, n_alike = n_usual + int((~near).sum()), n_alike + int((~near & (bits <= MAX_BITS)).sum())
+        place, neighbour = np.nonzero(near & (bits <= MAX_BITS) & (rows >= 0))
+        found.append(np.stack([mine[place], rows[place, neighbour]], axis=1))
+        distances.append(distance[place, neighbour])
+    return _Candidates(
+        np.concatenate(found).astype(np.int64), np.concatenate(distances), usual, n_alike / max(1, n_usual)
+    )
 
 
 def _index(vectors: Vectors) -> Any:

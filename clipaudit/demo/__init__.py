@@ -14,16 +14,21 @@ from clipaudit.files import new_folder
 from clipaudit.options.kinds import SEED
 
 MODEL = Path(__file__).parent / "model"
+N_COPIES = 3
 
 
 @dataclass(frozen=True)
 class DemoFiles:
-    """What the demo wrote: a folder of class folders, a table of the true labels, and how many labels are wrong."""
+    """What the demo wrote: a folder of class folders, a table of the true labels, and how many labels are wrong.
+
+    Of the images, `n_copies` are files that are there a second time; the first of these lies in another folder.
+    """
 
     images: Path
     truth: Path
     n_images: int
     n_wrong: int
+    n_copies: int
 
 
 def write_digits(folder: Path, *, rate: float, seed: int) -> DemoFiles:
@@ -47,16 +52,26 @@ def write_digits(folder: Path, *, rate: float, seed: int) -> DemoFiles:
     wrong = generator.choice(n, size=round(rate * n), replace=False)
     labels = truth.copy()
     labels[wrong] = (truth[wrong] + generator.integers(1, len(CLASS_NAMES), len(wrong))) % len(CLASS_NAMES)
+    copied = generator.choice(np.flatnonzero(labels == truth), size=min(N_COPIES, n - len(wrong)), replace=False)
+    beside_it = labels[copied]
+    beside_it[:1] = (beside_it[:1] + 1) % len(CLASS_NAMES)
     paths = [f"images/{CLASS_NAMES[label]}/{number:04}.png" for number, label in enumerate(labels)]
+    copies = [
+        f"images/{CLASS_NAMES[label]}/{number:04}-copy.png" for number, label in zip(copied, beside_it, strict=True)
+    ]
     with new_folder(folder) as beside:
         for name in CLASS_NAMES:
             (beside / "images" / name).mkdir(parents=True)
         for path, image in zip(paths, split.audit_images, strict=True):
             as_picture(image).save(beside / path)
+        for path, number in zip(copies, copied, strict=True):
+            as_picture(split.audit_images[number]).save(beside / path)
         with (beside / "truth.csv").open("w", newline="", encoding="utf-8") as file:
-            rows = zip(paths, (CLASS_NAMES[label] for label in truth), strict=True)
+            true = [CLASS_NAMES[label] for label in np.concatenate([truth, truth[copied]])]
+            rows = zip([*paths, *copies], true, strict=True)
             csv.writer(file).writerows([("path", "label_true"), *rows])
-    return DemoFiles(folder / "images", folder / "truth.csv", n, len(wrong))
+    n_wrong = len(wrong) + int((beside_it != truth[copied]).sum())
+    return DemoFiles(folder / "images", folder / "truth.csv", n + len(copies), n_wrong, len(copies))
 
 
 def mark_by_truth(review: Path, files: DemoFiles) -> Path:
