@@ -175,6 +175,29 @@ def test_copies_under_two_labels_are_certain_errors(index: clipaudit.CleanIndex,
     assert not again.is_clean[planted].any()
 
 
+def test_a_mark_counts_for_the_copies_of_its_image(index: clipaudit.CleanIndex, run_cli: Cli, tmp_path: Path) -> None:
+    ids = index.table["id"].to_pylist()
+    copies = copies_in(index.table)
+    assert copies is not None
+    again = ids.index("seven/again0.png")
+    (original,) = (row for row in np.flatnonzero(copies.group == copies.group[again]) if row != again)
+    twin = ids.index("one/again3.png")
+    (other,) = (row for row in np.flatnonzero(copies.group == copies.group[twin]) if row != twin)
+    index.write(tmp_path / "clean.parquet")
+    (tmp_path / "m.csv").write_text(f"id,mark,label\n{ids[original]},right,\n{ids[twin]},drop,\n")
+    done = run_cli("apply", "clean.parquet", "m.csv", "--copies")
+    assert done.returncode == 0, done.stderr
+    table = clipaudit.read_index(tmp_path / "reviewed.parquet").table
+    assert table["reviewed"][again].as_py() == "relabel"
+    assert table["label"][again].as_py() == "one"
+    assert table["reviewed"][int(other)].as_py() == "drop"
+    alone, _ = clipaudit.apply_marks(index, tmp_path / "m.csv")
+    assert alone.table["reviewed"].null_count == len(index) - 2
+    (tmp_path / "m.csv").write_text(f"id,mark,label\n{ids[original]},right,\n{ids[again]},right,\n")
+    own, _ = clipaudit.apply_marks(index, tmp_path / "m.csv", copies=True)
+    assert own.table["label"][again].as_py() == "seven"
+
+
 def test_terminal_and_report_name_them_first(index: clipaudit.CleanIndex, run_cli: Cli, tmp_path: Path) -> None:
     index.write(tmp_path / "clean.parquet")
     lines = run_cli("show", "clean.parquet").stdout.splitlines()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from clipaudit.errors import UsageError
 from clipaudit.index.building import class_column, with_column
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.index.copies import copies_in
 from clipaudit.index.marks import DROP, MARKS, RELABEL, RIGHT, UNSURE, overrule
-from clipaudit.options.shared import ON_CONFLICT
+from clipaudit.options.shared import COPIES, ON_CONFLICT
 from clipaudit.reviews.agreement import Agreement, Disagreement, agreements, united
-from clipaudit.reviews.marks_file import MarksFile, read_marks
+from clipaudit.reviews.marks_file import Mark, MarksFile, read_marks
 from clipaudit.reviews.survey import calibrated
 
 
@@ -49,7 +51,11 @@ class ReviewSummary:
 
 
 def apply_marks(
-    index: CleanIndex, marks: str | Path | Sequence[str | Path], *, on_conflict: str = "refuse"
+    index: CleanIndex,
+    marks: str | Path | Sequence[str | Path],
+    *,
+    on_conflict: str = "refuse",
+    copies: bool = False,
 ) -> tuple[CleanIndex, ReviewSummary]:
     """Merge the marks of a review into an index.
 
@@ -63,6 +69,7 @@ def apply_marks(
         marks: A table (CSV, TSV, JSONL, Parquet) with the columns `id`, `mark` and `label`, or several tables, one a
             reviewer; `label` only for "relabel". Rows without a mark are passed over.
         on_conflict: What to do where files disagree: "refuse"; take the mark of the "first" or "last" file; "unsure".
+        copies: A mark counts for the copies of its image, too, unless they have marks of their own.
 
     Returns:
         The index with the columns `reviewed` and `label_given` and more entries in its metadata's `reviews`; and what
@@ -76,6 +83,8 @@ def apply_marks(
     decided_by = ON_CONFLICT.take(on_conflict)
     files = [read_marks(Path(file), index) for file in ([marks] if isinstance(marks, str | Path) else marks)]
     by_row, disagreements = united(files, index, decided_by)
+    if COPIES.take(copies):
+        by_row = {**_of_copies(index, by_row), **by_row}
     rows = np.array(list(by_row), np.int64)
     words = np.array([mark.mark for mark in by_row.values()], object)
     targets = np.array([mark.label for mark in by_row.values()], np.int64)
@@ -84,6 +93,26 @@ def apply_marks(
     notes = tuple(note for file in files for note in file.notes)
     found = replace(summary, notes=notes, agreements=agreements(files), disagreements=tuple(disagreements))
     return calibrated(CleanIndex(table, metadata)), found
+
+
+def _of_copies(index: CleanIndex, by_row: Mapping[int, Mark]) -> dict[int, Mark]:
+    """What marks say of the copies of their images: the same label, or that none fits. Contradictions say nothing."""
+    found = copies_in(index.table)
+    if found is None:
+        raise UsageError("the index knows no copies: embed and select again, or leave --copies out.")
+    given = index.scored_labels()
+    said: dict[int, set[tuple[str, int]]] = {}
+    for row, mark in by_row.items():
+        if found.group[row] >= 0 and mark.mark != UNSURE:
+            label = {RIGHT: int(given[row]), RELABEL: mark.label, DROP: -1}[mark.mark]
+            said.setdefault(int(found.group[row]), set()).add((mark.where, label))
+    marks = {}
+    for row in np.flatnonzero(np.isin(found.group, list(said))).tolist():
+        where, labels = zip(*said[int(found.group[row])], strict=True)
+        if len(set(labels)) == 1:
+            word = DROP if labels[0] < 0 else RIGHT if labels[0] == given[row] else RELABEL
+            marks[row] = Mark("", word, labels[0] if word == RELABEL else -1, where[0])
+    return marks
 
 
 def _record(file: MarksFile) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipaudit.cli import options
-from clipaudit.options.shared import ON_CONFLICT
+from clipaudit.options.shared import COPIES, ON_CONFLICT
 
 if TYPE_CHECKING:
     from clipaudit.calls.apply import ReviewSummary
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DISAGREEMENTS_SHOWN = 20
 
 
-@options.taking([ON_CONFLICT])
+@options.taking([ON_CONFLICT, COPIES])
 def apply(
     index: Annotated[
         Path, typer.Argument(help="Clean index, from select, review or an earlier apply.", show_default=False)

@@ -89,6 +89,13 @@ WORKERS = Option(
     unset="one a core",
     name="workers",
 )
+COPIES = Option(
+    False,
+    Switch(),
+    "A mark counts for the copies of its image, too, unless they have marks of their own",
+    "Options",
+    name="copies",
+)
 ON_CONFLICT = Option(
     "refuse",
     Choice({"refuse": "", "first": "the first file's mark holds", "last": "", "unsure": "the sample stays unsettled"}),
