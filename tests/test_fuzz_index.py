@@ -461,8 +461,8 @@ def test_caches_and_indexes_of_earlier_versions_are_read(base: Base, tmp_path: P
         del content[name]
     content["fingerprint"]["model"] = "/nowhere"
     (cache / "cache.json").write_text(json.dumps(content), encoding="utf-8")
-    (texts,) = (cache / "text").iterdir()
-    texts.rename(texts.with_name(f"{texts.name.split('.')[0]}.npy"))
+    for texts in list((cache / "text").iterdir()):
+        texts.rename(texts.with_name(f"{texts.name.split('.')[0]}.npy"))
     table = pq.read_table(base.indexes[0])
     metadata = {b"clipaudit": table.schema.metadata[b"clipaudit"]}
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "i.parquet")
