@@ -49,6 +49,7 @@ SKIPPED = {
     "clipaudit embed clothing1m.parquet": RAW,
     "clipaudit select clothing1m": RAW,
     "clipaudit embed ../shared/data/": SHARED,
+    "clipaudit select cifar10-train": SHARED,
     "clipaudit embed cifar.parquet": GPU,
     "clipaudit select --prompts cifar10 --device cuda": GPU,
     "clipaudit train --index clean.parquet --device cuda": GPU,
