@@ -242,6 +242,10 @@ def test_leaks_are_listed_and_can_fail_a_run(cache: Path, tree: Path, run_cli: C
     assert (f"three/{originals[1].name}", "eight/seen.png", "eight") in found
     assert run_cli(*words, "--fail-on-leaks").returncode == 1
     assert (tmp_path / "clean.parquet").exists()
+    gone = run_cli("select", cache, "--against", tmp_path / "nowhere", "--out", "never.parquet")
+    assert gone.returncode == 1
+    assert "is no embeddings cache" in gone.stderr
+    assert not (tmp_path / "never.parquet").exists()
     refused = run_cli("select", cache, "--out", "clean.parquet", "--fail-on-leaks")
     assert refused.returncode == 2
     assert "--against CACHE" in refused.stderr

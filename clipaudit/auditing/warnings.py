@@ -91,15 +91,15 @@ def _not_worked_out(
     return warnings
 
 
-def stranger_warnings(names: list[str], given: NDArray[np.int64], is_off_topic: NDArray[np.bool_]) -> list[str]:
+def stranger_warnings(names: list[str], given: NDArray[np.int64], misplaced: NDArray[np.bool_]) -> list[str]:
     """Classes most of whose images seem to show none of the classes.
 
     Args:
         names: K class names.
         given: (n,) labels.
-        is_off_topic: (n,) the image shows rather none of the classes than any.
+        misplaced: (n,) the image shows rather none of the classes than any, and its label is another than that of such.
     """
-    sizes, found = (np.bincount(labels, minlength=len(names)) for labels in (given, given[is_off_topic]))
+    sizes, found = (np.bincount(labels, minlength=len(names)) for labels in (given, given[misplaced]))
     most = [names[k] for k in np.flatnonzero((sizes >= MIN_CLASS) & (found > MOST * sizes))]
     if not most:
         return []

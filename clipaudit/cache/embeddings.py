@@ -64,6 +64,12 @@ class Embeddings:
         """(n,) bool: samples that have an embedding."""
         return np.asarray(self.table["status"].combine_chunks().to_numpy(zero_copy_only=False) == "ok")
 
+    @property
+    def readable_vectors(self) -> Vectors:
+        """(m, d) float16, those of the readable samples; nothing is copied where all are."""
+        readable = self.readable
+        return self.vectors if readable.all() else self.vectors[readable]
+
 
 class EmbeddingsCache:
     """One cache folder. Opening it reads nothing but `cache.json`."""

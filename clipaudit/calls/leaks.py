@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
-from clipaudit.copies.near import MOST_ALIKE, has_faiss, near_copies_between
+from clipaudit.copies.near import has_faiss, near_copies_between
 from clipaudit.errors import CacheError
 from clipaudit.files import write_atomically
 from clipaudit.index.check import EXACT, NEAR
@@ -43,7 +43,8 @@ def find_leaks(cache: str | Path, against: Iterable[str | Path]) -> list[Leak]:
 
     Args:
         cache: The cache of the images.
-        against: Caches of other images, of the same model. Without faiss, only exact copies are found.
+        against: Caches of other images, of the same model. Only exact copies are found without faiss, and where so many
+            images look alike (digits, scans) that near ones cannot be told.
 
     Raises:
         CacheError: a cache is missing, incomplete, damaged, of another model, or from a clipaudit without hashes.
@@ -63,14 +64,13 @@ def write_leaks(leaks: Sequence[Leak], file: Path, *, raw: bool = False) -> None
 
 def _readable(cache: Path) -> Embeddings:
     found = EmbeddingsCache.open(cache).read()
-    readable = found.readable
-    table = found.table.filter(pa.array(readable))
+    table = found.table.filter(pa.array(found.readable))
     if table["look"].null_count:
         raise CacheError(
             f"{cache} was made by an earlier clipaudit, which kept no hashes to find copies by. Embed again with"
             " another --cache."
         )
-    return Embeddings(table, found.vectors[readable], found.info)
+    return Embeddings(table, found.readable_vectors, found.info)
 
 
 def _leaks(mine: Embeddings, other: Embeddings, place: Path, own: Path) -> list[Leak]:
@@ -89,7 +89,7 @@ def _leaks(mine: Embeddings, other: Embeddings, place: Path, own: Path) -> list[
     if has_faiss():
         looks = [table["look"].to_numpy() for table in (mine.table, other.table)]
         near = near_copies_between(mine.vectors, looks[0], other.vectors, looks[1])
-        for row, their in near.pairs.tolist() if near.alike <= MOST_ALIKE else ():
+        for row, their in near.pairs.tolist() if near.can_tell else ():
             found.setdefault(row, (their, NEAR))
     rows_here = sorted(found)
     here = mine.table.select(["id", "label"]).take(pa.array(rows_here, pa.int64())).to_pylist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from clipaudit.auditing.copies import copies_among
 from clipaudit.auditing.labels import AuditedLabels, audited_labels, listed_classes
 from clipaudit.auditing.method import Scores, decide, score
 from clipaudit.auditing.plausibility import decision_warnings, useless
 from clipaudit.auditing.warnings import audit_warnings, predictions, stranger_warnings
+from clipaudit.auditing.words import Words, words_of
 from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
 from clipaudit.calls.embed import CACHE_HOME
 from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.clip.texts import Texts
 from clipaudit.config import DECISION_FIELDS, AuditConfig
-from clipaudit.copies.groups import CopyGroups, copy_groups
-from clipaudit.copies.near import MOST_ALIKE, NO_PAIRS, has_faiss, near_copies
-from clipaudit.errors import CacheError, ModelError, SourceError, UsageError
+from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.index.building import Strangers, build_table, replace_decision
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
-from clipaudit.prompts.nouns import everyday_nouns, noun_text
-from clipaudit.prompts.sets import ClassPrompts, PromptSet, class_prompts, find_prompts
+from clipaudit.prompts.sets import ClassPrompts, find_prompts
 from clipaudit.reviews.survey import calibrated
 from clipaudit.spelling import Spellings
 from clipaudit.text import excerpt
@@ -71,14 +70,15 @@ def select(
     embeddings = store.read()
     config = _with_number(config, store.info.temperature)
     audited = audited_labels(embeddings, labels, names)
+    nowhere_else = _background(audited, background)
     prompt_set, why = find_prompts(prompts, audited.class_names)
     report("embedding prompts")
-    words = _words(audited.class_names, prompt_set, Texts(store, model, device))
+    words = words_of(audited.class_names, prompt_set, Texts(store, model, device))
     report("looking for copies")
-    copies, about_copies = _copies(embeddings)
+    copies, about_copies = copies_among(embeddings)
     first = None if copies is None else copies.first
     report("estimating")
-    scores, strangers = _scores(embeddings, audited, words, copies, config, _background(audited, background), device)
+    scores, strangers = _scores(embeddings, audited, words, first, config, nowhere_else, device)
     given = audited.indices[embeddings.readable]
     if reason := useless(len(audited.class_names), given, predictions(scores, config.estimates)):
         raise SourceError(reason)
@@ -98,71 +98,22 @@ def select(
     )
     metadata = replace(
         _metadata(store, audited, words.prompts, scores, config),
-        background=background,
+        background=audited.class_names[nowhere_else] if background else None,
         decided=_decided(store, audited, f"{words.prompts.source}, {why}", config) | {"copies": about_copies},
         score_warnings=[
             *audit_warnings(audited, words.prompts, words.texts, scores, given, config.estimates),
             *words.warnings,
-            *(stranger_warnings(audited.class_names, given, strangers.is_off_topic) if strangers else ()),
+            *(stranger_warnings(audited.class_names, given, strangers.misplaced(given)) if strangers else ()),
         ],
     )
     return _with_warnings(CleanIndex(table, metadata))
 
 
-@dataclass(frozen=True)
-class _Words:
-    """What the classes and other things look like, in words.
-
-    Attributes:
-        prompts: P prompts of the classes.
-        texts: (P, d) their embeddings.
-        names: W nouns that mean none of the classes; none where they could not be embedded.
-        nouns: (W, d) their embeddings.
-        warnings: Why there are none.
-    """
-
-    prompts: ClassPrompts
-    texts: NDArray[np.float32]
-    names: Sequence[str]
-    nouns: NDArray[np.float32]
-    warnings: Sequence[str] = ()
-
-
-def _words(class_names: Sequence[str], prompts: PromptSet | None, texts: Texts) -> _Words:
-    described = class_prompts(class_names, prompts)
-    of_classes = texts.embed(described.texts)
-    every, mine = everyday_nouns([]), everyday_nouns(prompts.spellings(class_names) if prompts else class_names)
-    try:
-        # All of them, whatever the classes, so that the next audit finds them.
-        nouns = texts.embed([noun_text(noun) for noun in every])
-    except ModelError as error:
-        warning = f"which images show none of the classes is not known, as no noun was embedded: {error}"
-        return _Words(described, of_classes, (), of_classes[:0], [warning])
-    kept = set(mine)
-    return _Words(described, of_classes, mine, nouns[[noun in kept for noun in every]])
-
-
-def _copies(embeddings: Embeddings) -> tuple[CopyGroups | None, str]:
-    """The groups of copies among the readable samples, None where hashes are not known; and how they were found."""
-    readable = embeddings.readable
-    table = embeddings.table.filter(pa.array(readable))
-    if table["look"].null_count:
-        return None, "not looked for: an earlier clipaudit made the cache; embed again with another --cache"
-    exact = [table["content"], table["pixels"]]
-    if not has_faiss():
-        return copy_groups(exact, NO_PAIRS), "exact ones only; near ones need: pip install 'clipaudit[copies]'"
-    near = near_copies(embeddings.vectors[readable], table["look"].to_numpy())
-    if near.alike > MOST_ALIKE:
-        why = f"{near.alike:.0%} of the images that are no copies look alike, too, so that near ones cannot be told"
-        return copy_groups(exact, NO_PAIRS), f"exact ones only: {why}"
-    return copy_groups(exact, near.pairs), "exact ones by bytes and pixels, near ones by embedding and look"
-
-
 def _scores(
     embeddings: Embeddings,
     audited: AuditedLabels,
-    words: _Words,
-    copies: CopyGroups | None,
+    words: Words,
+    first: NDArray[np.int64] | None,
     config: AuditConfig,
     background: int,
     device: str,
@@ -173,7 +124,7 @@ def _scores(
         embeddings: Of all samples.
         audited: Their labels.
         words: Of the classes and other things.
-        copies: Among the readable samples.
+        first: (m,) of each readable sample, the first one with the same image; None where nobody looked for copies.
         config: Of the audit.
         background: The class of what shows none of the others; -1 for none.
         device: Where to compute.
@@ -185,11 +136,10 @@ def _scores(
     from clipaudit.estimates.off_topic import off_topic
 
     readable, target = embeddings.readable, choose_device(device)
-    vectors = embeddings.vectors if readable.all() else embeddings.vectors[readable]
     ids = embeddings.table["id"].filter(pa.array(readable))
     given = audited.indices[readable]
     with device_faults(target, "Close other programs that use it, or choose another --device."):
-        on_device = InMemory(torch.from_numpy(vectors).to(target))
+        on_device = InMemory(torch.from_numpy(embeddings.readable_vectors).to(target))
         texts, nouns = (torch.from_numpy(matrix).to(target) for matrix in (words.texts, words.nouns))
         scores = score(
             on_device,
@@ -200,7 +150,7 @@ def _scores(
             config,
             # Nothing is drawn without folds.
             keys=fold_keys(ids.to_pylist(), config.seed).to(target) if config.folds else None,
-            first=None if copies is None else torch.from_numpy(copies.first).to(target),
+            first=None if first is None else torch.from_numpy(first).to(target),
         )
         owners = np.array(words.prompts.owners)
         confirmed = scores.confirmed(given, config.estimates) & (given != background)

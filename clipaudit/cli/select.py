@@ -124,6 +124,7 @@ def select(
     _check_places(out, exports, [from_index, labels, names, prompts], raw_csv)
     if leaks_file is not None:
         check_output(leaks_file, [from_index, labels, names, prompts, out, *exports])
+        _check_against(against or [])
     elif fail_on_leaks:
         raise UsageError("--fail-on-leaks needs the caches to look in: --against CACHE.")
     by_review = _is_by_review(changes)
@@ -151,15 +152,24 @@ def select(
         raise typer.Exit(1)
 
 
+def _check_against(caches: list[Path]) -> None:
+    """Refuse what is no cache before the audit, not after it."""
+    from clipaudit.cache.embeddings import EmbeddingsCache
+
+    for cache in caches:
+        EmbeddingsCache.open(cache)
+
+
 def _leaks(cache: Path | None, against: list[Path], file: Path) -> int:
     """Write the list of leaks and say how many there are."""
     from clipaudit.calls.leaks import find_leaks, write_leaks
     from clipaudit.calls.select import find_cache
     from clipaudit.cli.console import print_line, safe
+    from clipaudit.index.check import EXACT
 
     leaks = find_leaks(cache or find_cache(), against)
     write_leaks(leaks, file)
-    n_exact = sum(leak.kind == "exact" for leak in leaks)
+    n_exact = sum(leak.kind == EXACT for leak in leaks)
     n_other = sum(leak.label != leak.other_label for leak in leaks)
     print_line(
         f"[bold]{len(leaks):,} leaks[/bold]: {n_exact:,} exact and {len(leaks) - n_exact:,} near copies of images in"

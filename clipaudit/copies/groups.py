@@ -63,13 +63,18 @@ def copy_groups(exact: Sequence[pa.ChunkedArray], near: Rows) -> CopyGroups:
 
 def _equal_rows(column: pa.ChunkedArray) -> Rows:
     """(m, 2) pairs of each row whose hash was seen before with the first row that has it."""
-    codes = column.combine_chunks().dictionary_encode().indices
-    known = np.flatnonzero(pc.is_valid(codes).to_numpy(zero_copy_only=False))
-    values = codes.drop_null().to_numpy()
-    _, place, inverse = np.unique(values, return_index=True, return_inverse=True)
-    first = known[place[inverse]]
-    pairs: Rows = np.stack([first, known], axis=1)[first != known].astype(np.int64)
-    return pairs
+    codes = pc.fill_null(column.combine_chunks().dictionary_encode().indices, -1)
+    first = first_rows(codes.to_numpy().astype(np.int64))
+    pairs = np.stack([first, np.arange(len(first))], axis=1)
+    return np.asarray(pairs[pairs[:, 0] != pairs[:, 1]])
+
+
+def first_rows(groups: NDArray[np.int64]) -> Rows:
+    """(n,) the first row of the same group, for the (n,) numbers of groups; a row of -1, in no group, its own."""
+    first, grouped = np.arange(len(groups)), np.flatnonzero(groups >= 0)
+    _, place, inverse = np.unique(groups[grouped], return_index=True, return_inverse=True)
+    first[grouped] = grouped[place[inverse]]
+    return first
 
 
 def _components(n: int, pairs: Rows) -> Rows:

@@ -20,7 +20,8 @@ class ImageHashes:
 
     Attributes:
         content: Of the file's bytes.
-        pixels: Of the decoded picture: the same for a lossless copy in another format.
+        pixels: Of the decoded picture: the same for a lossless copy in another format, unless this one is a large JPEG
+            image, which is decoded no finer than the model needs.
         look: 64 bits, the difference hash: nearly the same for a copy that was recompressed, scaled or brightened.
     """
 

@@ -53,6 +53,11 @@ class NearCopies:
     pairs: Pairs
     alike: float
 
+    @property
+    def can_tell(self) -> bool:
+        """Whether the pairs are copies, and not what all images are like."""
+        return self.alike <= MOST_ALIKE
+
 
 def near_copies(vectors: Vectors, looks: Looks) -> NearCopies:
     """Pairs of different rows, the smaller one first.

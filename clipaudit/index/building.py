@@ -50,6 +50,10 @@ class Strangers:
         """(m,) bool: rather none of the classes than any."""
         return self.score > OFF_TOPIC
 
+    def misplaced(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(m,) bool: it shows none of the classes, and its one of the (m,) labels is not the background class."""
+        return np.asarray(self.is_off_topic & (labels != self.background))
+
     def overruling(
         self, suggested: NDArray[np.int64], probability: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -18,6 +18,7 @@ from clipaudit import __version__
 from clipaudit.auditing.method import EstimateScores, decide
 from clipaudit.checked import NewerError, is_count, parse_json
 from clipaudit.config import AuditConfig
+from clipaudit.copies.groups import first_rows
 from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import check_images, check_output, write_atomically
 from clipaudit.index.check import (
@@ -120,13 +121,7 @@ class CleanIndex:
     def first_copies(self) -> NDArray[np.int64] | None:
         """(m,) of each of the m readable samples the first of them with the same image; None where nobody looked."""
         copies = copies_in(self.table)
-        if copies is None:
-            return None
-        group = copies.group[self.readable]
-        first, known = np.arange(len(group)), np.flatnonzero(group >= 0)
-        _, place, inverse = np.unique(group[known], return_index=True, return_inverse=True)
-        first[known] = known[place[inverse]]
-        return first
+        return None if copies is None else first_rows(copies.group[self.readable])
 
     @property
     def in_doubt(self) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clipaudit.index.check import LOOKS_LIKE, OFF_TOPIC, OFF_TOPIC_SCORE
+from clipaudit.index.check import LOOKS_LIKE, OFF_TOPIC_SCORE
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.copies import IndexCopies, copies_in
 from clipaudit.index.truth import match_truth
@@ -92,7 +92,7 @@ class Columns:
     @cached_property
     def is_off_topic(self) -> NDArray[np.bool_]:
         """(n,) bool: the image shows rather none of the classes than any."""
-        return self.off_topic > OFF_TOPIC
+        return self.index.off_topic
 
     @cached_property
     def copies(self) -> IndexCopies | None:
@@ -156,7 +156,7 @@ def read_columns(index: CleanIndex) -> Columns:
         scored=classes("label_given" if index.has_reviews else "label"),
         suggested=classes("suggested_label"),
         score=numbers("clean_score"),
-        probability=np.where(off_topic > OFF_TOPIC, off_topic, numbers("suggested_probability")),
+        probability=np.where(index.off_topic, off_topic, numbers("suggested_probability")),
         off_topic=off_topic,
         failed=np.stack([readable & ~flags(verdict.column) for verdict in verdicts_of(estimates)]),
         predicted={term.name: classes(term.column("label")) for term in estimates},

@@ -11,7 +11,7 @@ const verdicts = {
   doubt: (sample) => !sample.clean && !sample.settled,
   clean: (sample) => sample.clean,
   rescued: (sample) => sample.rescued,
-  stranger: (sample) => sample.offTopic > 0.5,
+  stranger: (sample) => sample.stranger,
   accused: (sample) => !sample.settled && !sample.clean && sample.wrong === false,
   missed: (sample) => !sample.settled && sample.clean && sample.wrong === true,
 };
