@@ -28,7 +28,7 @@ import clipaudit
 from benchmarks.memory import peak_memory, reset_peak_memory
 from clipaudit.auditing.method import EstimateScores, decide
 from clipaudit.cache.info import Fingerprint
-from clipaudit.index.building import build_table
+from clipaudit.index.building import Beside, build_table
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.report.choice import choose
@@ -67,7 +67,7 @@ def made_up_index(n: int, k: int, root: Path) -> CleanIndex:
     samples = pa.table({"id": ids, "status": ["ok"] * n, "reason": pa.nulls(n, pa.string())})
     suggestion = (estimates["zero_shot"].prediction, estimates["zero_shot"]["p_max"])
     decision = decide(estimates, labels, k, config)
-    table = build_table(samples, str(root), labels, names, estimates, suggestion, decision, config)
+    table = build_table(samples, str(root), labels, names, estimates, suggestion, Beside(), decision, config)
     none, every = np.full((k, 2), np.nan), np.ones(k, bool)
     unsplit = MixtureFit.of(Mixtures(none, none, none, every, every))
     metadata = IndexMetadata(

@@ -16,7 +16,7 @@ import clipaudit
 from clipaudit.auditing.method import EstimateScores, decide
 from clipaudit.cache.info import Fingerprint
 from clipaudit.config import AuditConfig
-from clipaudit.index.building import Strangers, build_table
+from clipaudit.index.building import Beside, Strangers, build_table
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.selectors.base import Mixtures
 from clipaudit.vocabulary import ZERO_SHOT
@@ -75,7 +75,7 @@ def index_of(
     if any(row.off_topic for row in rows):
         scores = np.array([row.off_topic for row in read], np.float32)
         strangers = Strangers(scores, np.array(["guitar"] * len(read)), names.index(background) if background else -1)
-    table = build_table(samples, str(root), labels, names, estimates, suggestion, strangers, None, decision, config)
+    table = build_table(samples, str(root), labels, names, estimates, suggestion, Beside(strangers), decision, config)
     return clipaudit.CleanIndex(table, _metadata(root, names, config))
 
 

@@ -113,7 +113,7 @@ def reviewed(seed: int, budget: int, *, mistaken: float = 0.0) -> tuple[Surveyed
     wrong = generator.uniform(size=3000) > 1 / (1 + np.exp(1 - logits + labels / 2))
     ranking = 1 / (1 + np.exp(-logits))
     before = survey(ranking, unmarked(3000), np.random.default_rng(0))
-    rows, _ = draw(before, ranking, labels, 5, budget, generator)
+    rows, _ = draw(before, np.arange(len(ranking)), ranking, labels, 5, budget, generator)
     said = wrong ^ (generator.uniform(size=3000) < mistaken)
     return survey(ranking, marked(said, rows), generator), wrong, labels
 
@@ -151,6 +151,27 @@ def test_what_a_person_knows_is_counted_and_not_generalised() -> None:
     same = [wrong_by_bin(one, others, np.random.default_rng(1)).sum(axis=1).mean() for one in (found, more)]
     assert same[0] == pytest.approx(same[1], rel=0.02)
     assert after.mean() > before.mean()
+
+
+def test_copies_are_one_witness_and_share_what_is_known() -> None:
+    n = 9
+    same = np.array([0, 0, 0, 3, 3, 5, 5, 7, 8])
+
+    def flags(*rows: int) -> np.ndarray[Any, Any]:
+        return np.isin(np.arange(n), rows)
+
+    # Two drawn copies say wrong, the third was not marked; 3 and 4 contradict each other; 5 is known from elsewhere.
+    marks = Marks(flags(1, 2, 3), flags(4), flags(), flags(5), flags(7))
+    once = marks.once(same)
+    assert np.flatnonzero(once.wrong).tolist() == [1, 3]
+    assert not once.right.any()
+    assert np.flatnonzero(once.known_wrong).tolist() == [0, 2]
+    assert np.flatnonzero(once.known_right).tolist() == [4, 5, 6]
+    assert np.flatnonzero(once.open).tolist() == [7, 8]
+    assert once.unseen(same).tolist() == [8]
+    alone = marks.once(np.arange(n))
+    assert all(np.array_equal(getattr(alone, name), value) for name, value in vars(marks).items())
+    assert unmarked(n).unseen(same).tolist() == [0, 3, 5, 7, 8]
 
 
 @settings(max_examples=50)

@@ -26,7 +26,7 @@ from clipaudit.cache.parts import HASHES, checksum
 from clipaudit.copies.groups import copy_groups, overruled
 from clipaudit.copies.hashes import difference_hash, differing_bits, image_hashes
 from clipaudit.copies.near import EXACT_UP_TO, NO_PAIRS, has_faiss, near_copies
-from clipaudit.errors import CacheError
+from clipaudit.errors import CacheError, UsageError
 from clipaudit.index.copies import copies_in
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -196,6 +196,34 @@ def test_a_mark_counts_for_the_copies_of_its_image(index: clipaudit.CleanIndex, 
     (tmp_path / "m.csv").write_text(f"id,mark,label\n{ids[original]},right,\n{ids[again]},right,\n")
     own, _ = clipaudit.apply_marks(index, tmp_path / "m.csv", copies=True)
     assert own.table["label"][again].as_py() == "seven"
+
+
+def test_a_review_looks_at_one_copy_and_knows_the_others(index: clipaudit.CleanIndex, tmp_path: Path) -> None:
+    copies = copies_in(index.table)
+    assert copies is not None
+    readable = int(index.readable.sum())
+    queue = clipaudit.review(index, budget=readable)
+    labels = index.scored_labels()
+    pairs = [(copies.group[row], labels[row]) for row in queue.rows if copies.group[row] >= 0]
+    assert len(pairs) == len(set(pairs))
+    # Of five copies, two have the label of their original.
+    assert len(queue) == readable - 2
+    marks = ["id,mark,label", *(f"{name},right," for name in queue.ids)]
+    (tmp_path / "m.csv").write_text("\n".join(marks))
+    reviewed, _ = clipaudit.apply_marks(queue.index, tmp_path / "m.csv")
+    found = clipaudit.estimate(reviewed)
+    assert found.marks.drawn == len(queue)
+    assert found.marks.elsewhere == 0
+    # A copy of what a person has seen is not drawn again.
+    with pytest.raises(UsageError, match="nothing left"):
+        clipaudit.review(reviewed, budget=5)
+    # Marked as well, it is no further witness.
+    (tmp_path / "m.csv").write_text(
+        "\n".join(["id,mark,label", *(f"{name},right," for name in index.table["id"].to_pylist())])
+    )
+    every, _ = clipaudit.apply_marks(queue.index, tmp_path / "m.csv")
+    assert clipaudit.estimate(every).marks.drawn == len(queue)
+    assert clipaudit.estimate(every).marks.elsewhere == 2
 
 
 def test_terminal_and_report_name_them_first(index: clipaudit.CleanIndex, run_cli: Cli, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
     photos-clip/
       cache.json                         the model, the source and the plan: which parts, in which order
-      parts/<part>.<checksum>.parquet    about 2,000 samples each: id, label, ..., hashes of the image, embedding
+      parts/<part>.<checksum>.parquet    about 2,000 samples each: id, label, ..., facts of the image, embedding
       text/<prompts>.<checksum>.npy      text embeddings of the prompts used so far
 
 A part is named after what went into it (model; ids, labels, sizes and times of its samples) and after the checksum of
@@ -29,9 +29,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipaudit.cache.info import AGAIN, CacheInfo, json_digest
-from clipaudit.cache.parts import DELETE, HASHES, MAX_PART, checksum, part_columns, read_part
+from clipaudit.cache.parts import DELETE, FACTS, MAX_PART, ImageFacts, checksum, part_columns, read_part
 from clipaudit.cache.texts import read_texts, write_texts
-from clipaudit.copies.hashes import ImageHashes
 from clipaudit.errors import CacheError
 from clipaudit.files import read_bounded, remove_stale, write_atomically
 from clipaudit.samples.base import NOT_OPENED, Sample
@@ -50,7 +49,7 @@ class Embeddings:
 
     Attributes:
         table: One row a sample in source order: `id` (string), `label` (string), `status` ("ok" or "unreadable"),
-            `reason` (string or null), and the hashes of HASHES (null where they are not known).
+            `reason` (string or null), and the columns FACTS (null where they are not known).
         vectors: (n, d) float16, unit rows; zero where the image could not be read.
         info: The cache's metadata.
     """
@@ -127,7 +126,7 @@ class EmbeddingsCache:
         samples: Sequence[Sample],
         vectors: Vectors,
         reasons: Sequence[str | None],
-        hashes: Sequence[ImageHashes | None],
+        facts: Sequence[ImageFacts | None],
     ) -> None:
         """Write one part; afterwards it exists whole, or not at all.
 
@@ -136,7 +135,7 @@ class EmbeddingsCache:
             samples: n samples.
             vectors: (n, d) float16; zero rows where the image could not be read.
             reasons: Why an image could not be read, None where it could.
-            hashes: Of each image; None where it could not be read, or nobody knows.
+            facts: Of each image; None where it could not be read, or nobody knows.
         """
         dimension = self.info.fingerprint.dimension
         columns = {
@@ -147,8 +146,8 @@ class EmbeddingsCache:
             "status": pa.array(["ok" if reason is None else "unreadable" for reason in reasons]),
             "reason": pa.array(list(reasons), pa.string()),
             **{
-                hash_name: pa.array([known and getattr(known, hash_name) for known in hashes], kind)
-                for hash_name, kind in HASHES.items()
+                column: pa.array([known and known.value(column) for known in facts], kind)
+                for column, kind in FACTS.items()
             },
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension),
         }
@@ -172,17 +171,17 @@ class EmbeddingsCache:
         content = "\0".join([self.info.fingerprint.digest, *texts])
         return blake2b(content.encode(), digest_size=16).hexdigest()
 
-    def rows_of(self, files: Iterable[Path]) -> dict[Key, tuple[Vectors, ImageHashes | None]]:
-        """Embeddings and hashes of samples from parts that are no longer planned, by (id, size, modified)."""
-        rows: dict[Key, tuple[Vectors, ImageHashes | None]] = {}
-        columns = self._columns("id", "size", "modified", "status", *HASHES, "embedding")
+    def rows_of(self, files: Iterable[Path]) -> dict[Key, tuple[Vectors, ImageFacts | None]]:
+        """Embeddings and facts of samples from parts that are no longer planned, by (id, size, modified)."""
+        rows: dict[Key, tuple[Vectors, ImageFacts | None]] = {}
+        columns = self._columns("id", "size", "modified", "status", *FACTS, "embedding")
         for file in files:
             # Another run may have removed it meanwhile.
             with suppress(FileNotFoundError):
                 if (table := read_part(file, columns, self.info.fingerprint.digest)) is not None:
                     table = table.filter(pc.equal(table["status"], "ok"))
                     keys = zip(*(table[name].to_pylist() for name in ("id", "size", "modified")), strict=True)
-                    rows.update(zip(keys, zip(_vectors(table), _hashes(table), strict=True), strict=True))
+                    rows.update(zip(keys, zip(_vectors(table), _facts(table), strict=True), strict=True))
         return rows
 
     def unreadable(self, files: Iterable[Path]) -> list[tuple[str, str]]:
@@ -207,6 +206,15 @@ class EmbeddingsCache:
                 names.add(name)
         return names
 
+    def without_quality(self, parts: Mapping[str, Path]) -> set[str]:
+        """Names of the parts with an image that could be read, but whose quality nobody measured."""
+        names = set()
+        for name, file in parts.items():
+            table = self._read_part(file, self._columns("status", "quality"))
+            if table is not None and table.filter(pc.equal(table["status"], "ok"))["quality"].null_count:
+                names.add(name)
+        return names
+
     def read(self) -> Embeddings:
         """The whole cache as one array, in source order.
 
@@ -227,7 +235,7 @@ class EmbeddingsCache:
             )
         vectors = _allocate(self.info.n_samples, self.info.fingerprint.dimension, self.path)
         tables, start = [], 0
-        columns = self._columns("id", "label", "status", "reason", *HASHES, "embedding")
+        columns = self._columns("id", "label", "status", "reason", *FACTS, "embedding")
         for name, count in self.info.plan:
             table = self._read_part(parts[name], columns)
             if table is None or len(table) != count:
@@ -275,9 +283,8 @@ def _allocate(n_samples: int, dimension: int, folder: Path) -> Vectors:
         return np.memmap(file, np.float16, "w+", shape=(n_samples, dimension))
 
 
-def _hashes(table: pa.Table) -> list[ImageHashes | None]:
-    rows = zip(*(table[name].to_pylist() for name in HASHES), strict=True)
-    return [None if row[0] is None else ImageHashes(*row) for row in rows]
+def _facts(table: pa.Table) -> list[ImageFacts | None]:
+    return [ImageFacts.of(row) for row in table.select(list(FACTS)).to_pylist()]
 
 
 def _vectors(table: pa.Table) -> Vectors:

@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipaudit.copies.hashes import DIGEST_BYTES
+from clipaudit.copies.hashes import DIGEST_BYTES, ImageHashes
 from clipaudit.errors import CacheError
+from clipaudit.images.quality import MEASURES, Measures
 
 DELETE = "Delete it and run the same embed command again."
 MAX_PART = 4096
-# Of the image; null where it could not be read. Parts of an earlier clipaudit have none of them.
+# Of the image; null where it could not be read or nobody looked. Parts of an earlier clipaudit have none of them.
 HASHES = {"content": pa.binary(DIGEST_BYTES), "pixels": pa.binary(DIGEST_BYTES), "look": pa.uint64()}
+FACTS = {**HASHES, "quality": pa.struct([(name, pa.float64()) for name in MEASURES])}
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is kept of an image beside its embedding.
+
+    Attributes:
+        hashes: To find its copies by.
+        quality: What `clipaudit.images.quality` measured; None where it did not.
+    """
+
+    hashes: ImageHashes
+    quality: Measures | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> ImageFacts | None:
+        """What the columns FACTS of a part's row say."""
+        if row["content"] is None:
+            return None
+        return cls(ImageHashes(**{name: row[name] for name in HASHES}), row["quality"])
+
+    def value(self, column: str) -> Any:
+        """What one of FACTS holds."""
+        return self.quality if column == "quality" else getattr(self.hashes, column)
 
 
 def part_columns(dimension: int) -> dict[str, pa.DataType]:
@@ -29,7 +57,7 @@ def part_columns(dimension: int) -> dict[str, pa.DataType]:
         "modified": pa.int64(),
         "status": pa.string(),
         "reason": pa.string(),
-        **HASHES,
+        **FACTS,
         "embedding": pa.list_(pa.float16(), dimension),
     }
 
@@ -53,8 +81,8 @@ def read_part(file: Path, columns: Mapping[str, pa.DataType], digest: str) -> pa
             if part.metadata.num_rows > MAX_PART:
                 raise CacheError(f"{file} holds more than {MAX_PART:,} samples. {DELETE}")
             table = part.read(list(columns))
-        for name in HASHES.keys() & (columns.keys() - set(table.column_names)):
-            table = table.append_column(name, pa.nulls(len(table), HASHES[name]))
+        for name in FACTS.keys() & (columns.keys() - set(table.column_names)):
+            table = table.append_column(name, pa.nulls(len(table), FACTS[name]))
         table.validate(full=True)
     except FileNotFoundError:
         raise
@@ -72,7 +100,7 @@ def _part_fault(table: pa.Table, columns: Mapping[str, pa.DataType]) -> str | No
     for name, kind in columns.items():
         if held.get(name) != kind:
             return f"its column {name!r} is {held.get(name, 'missing')}, not {kind}"
-        if name not in ("reason", *HASHES) and table[name].null_count:
+        if name not in ("reason", *FACTS) and table[name].null_count:
             return f"its column {name!r} has empty rows"
     if "status" in columns and not pc.all(pc.is_in(table["status"], pa.array(["ok", "unreadable"]))).as_py():
         return "its column 'status' has other values than 'ok' and 'unreadable'"

@@ -15,9 +15,11 @@ from clipaudit.cache.embeddings import EmbeddingsCache, split_into_parts
 from clipaudit.cache.info import CacheInfo, Fingerprint, UnusableCacheError
 from clipaudit.clip.devices import device_faults
 from clipaudit.clip.encoders import Encoder, EncoderOptions, load_encoder
-from clipaudit.clip.pipeline import EmbedProgress, Pipeline, Progress
+from clipaudit.clip.pipeline import EmbedProgress, Measurer, Pipeline, Progress
 from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.files import check_folder
+from clipaudit.images.quality import measurer
+from clipaudit.options.shared import QUALITY
 from clipaudit.samples import Source, SourceOptions, open_source
 from clipaudit.samples.base import NOT_OPENED
 from clipaudit.samples.paths import path_pattern
@@ -90,6 +92,7 @@ def embed(
     encoder: EncoderOptions | None = None,
     options: SourceOptions | None = None,
     shard: tuple[int, int] = (1, 1),
+    quality: bool = QUALITY.default,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> EmbedSummary:
@@ -103,6 +106,8 @@ def embed(
         encoder: Model, device, precision, batch size; by default `EncoderOptions()`.
         options: Columns and class names of the source.
         shard: (i, n): do the i-th of n equal shares; n processes or machines fill one cache.
+        quality: Measure the quality of each image by cleanvision, for `select` to judge. Images that were embedded
+            without are embedded again.
         workers: Number of decoding threads (1 to 256); by default one per core, or one per eight cores with the model
             on the CPU.
         progress: Called with every batch.
@@ -112,10 +117,11 @@ def embed(
         ModelError: the model cannot be loaded.
         CacheError: the cache belongs to another model or source, or the source keeps changing meanwhile.
         UsageError: a shard that does not exist, a number of workers out of range, a cache that is the source or no
-            folder.
+            folder; cleanvision is wanted and not installed.
     """
     _check_shard(*shard)
     thread_count(workers)
+    measure = measurer() if quality else None
     if cache:
         check_folder(cache, [source], new=False)
     report = progress or (lambda _: None)
@@ -124,7 +130,7 @@ def embed(
     model = load_encoder(encoder)
     folder = Path(cache) if cache else default_cache(opened.location, model.fingerprint)
     empty, threads = EmbeddingsCache(folder, _cache_info(opened, model)), thread_count(workers, _fitting_workers(model))
-    store, counts, work = _up_to_date(empty, opened, model, shard, threads, report)
+    store, counts, work = _up_to_date(empty, opened, model, shard, threads, report, measure)
     files = _planned_files(store)
     unreadable = store.unreadable(files.values())
     _refuse_total_failure(store, unreadable, sum(count for name, count in store.info.plan if name in files))
@@ -151,7 +157,13 @@ def _check_shard(number: int, shards: int) -> None:
 
 
 def _up_to_date(
-    store: EmbeddingsCache, source: Source, model: Encoder, shard: tuple[int, int], workers: int, report: Progress
+    store: EmbeddingsCache,
+    source: Source,
+    model: Encoder,
+    shard: tuple[int, int],
+    workers: int,
+    report: Progress,
+    measure: Measurer | None,
 ) -> tuple[EmbeddingsCache, Counter[str], _Work]:
     """The cache with all parts of a share of the source, the number of samples of each class, and what was done.
 
@@ -163,7 +175,7 @@ def _up_to_date(
     for _ in range(PLANS):
         store, counts = _planned(store, source, report)
         share = dict(store.info.plan[number - 1 :: shards])
-        _fill(store, source, model, share, workers, report, work)
+        _fill(store, source, model, share, workers, report, measure, work)
         if share.keys() <= store.part_files().keys():
             return store, counts, work
     raise CacheError(
@@ -192,13 +204,15 @@ def _fill(
     share: Mapping[str, int],
     workers: int,
     report: Progress,
+    measure: Measurer | None,
     work: _Work,
 ) -> None:
     """Embed the parts of `share` that are not there yet. Those of images that changed meanwhile stay away."""
     present, damaged = store.verified_parts()
     _refuse_foreign_cache(store, present)
     store.save()
-    again = store.not_opened({name: file for name, file in present.items() if name in share})
+    mine = {name: file for name, file in present.items() if name in share}
+    again = store.not_opened(mine) | (store.without_quality(mine) if measure else set())
     planned = dict(store.info.plan)
     known = store.rows_of(file for name, file in present.items() if name not in planned or name in again)
     for file in [*damaged, *(present[name] for name in again)]:
@@ -206,7 +220,7 @@ def _fill(
     todo = {name: count for name, count in share.items() if name not in present or name in again}
     work.n_damaged_parts += len(damaged)
     if todo:
-        pipeline = Pipeline(store, source, model, known, report)
+        pipeline = Pipeline(store, source, model, known, report, measure)
         with device_faults(model.device, "Choose a smaller --batch-size."):
             pipeline.run(todo, workers)
         work.n_embedded += pipeline.n_embedded

@@ -115,10 +115,11 @@ def review(index: CleanIndex, *, budget: int = 100, seed: int = 0) -> Queue:
         UsageError: `budget` or `seed` is out of range, or every readable sample is marked.
     """
     budget, seed = BUDGET.take(budget), REVIEW_SEED.take(seed)
-    if not (index.readable & ~index.reviewed).any():
-        raise UsageError("every sample whose image could be read has a mark: there is nothing left to review.")
     held, generator = surveyed(index), np.random.default_rng(seed)
-    drawn, chance = draw(held.found, held.ranking, held.labels, len(index.class_names), budget, generator)
+    unseen = held.found.marks.unseen(held.same)
+    if not len(unseen):
+        raise UsageError("every sample whose image could be read has a mark: there is nothing left to review.")
+    drawn, chance = draw(held.found, unseen, held.ranking, held.labels, len(index.class_names), budget, generator)
     rows = np.flatnonzero(index.readable)[drawn]
     return Queue(_with_chances(index, rows, chance), generator.permutation(rows))
 

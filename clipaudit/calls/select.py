@@ -15,6 +15,7 @@ from clipaudit.auditing.copies import copies_among
 from clipaudit.auditing.labels import AuditedLabels, audited_labels, listed_classes
 from clipaudit.auditing.method import Scores, decide, score
 from clipaudit.auditing.plausibility import decision_warnings, useless
+from clipaudit.auditing.quality import quality_of
 from clipaudit.auditing.warnings import audit_warnings, predictions, stranger_warnings
 from clipaudit.auditing.words import Words, words_of
 from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
@@ -23,7 +24,7 @@ from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.clip.texts import Texts
 from clipaudit.config import DECISION_FIELDS, AuditConfig
 from clipaudit.errors import CacheError, SourceError, UsageError
-from clipaudit.index.building import Strangers, build_table, replace_decision
+from clipaudit.index.building import Beside, Strangers, build_table, replace_decision
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.prompts.sets import ClassPrompts, find_prompts
@@ -77,6 +78,7 @@ def select(
     report("looking for copies")
     copies, about_copies = copies_among(embeddings)
     first = None if copies is None else copies.first
+    quality, about_quality = quality_of(embeddings)
     report("estimating")
     scores, strangers = _scores(embeddings, audited, words, first, config, nowhere_else, device)
     given = audited.indices[embeddings.readable]
@@ -91,15 +93,15 @@ def select(
         audited.class_names,
         scores.estimates,
         (scores.suggested, scores.suggested_probability),
-        strangers,
-        copies,
+        Beside(strangers, copies, quality),
         decision,
         config,
     )
     metadata = replace(
         _metadata(store, audited, words.prompts, scores, config),
         background=audited.class_names[nowhere_else] if background else None,
-        decided=_decided(store, audited, f"{words.prompts.source}, {why}", config) | {"copies": about_copies},
+        decided=_decided(store, audited, f"{words.prompts.source}, {why}", config)
+        | {"copies": about_copies, **({"quality": about_quality} if about_quality else {})},
         score_warnings=[
             *audit_warnings(audited, words.prompts, words.texts, scores, given, config.estimates),
             *words.warnings,

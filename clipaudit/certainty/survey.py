@@ -67,6 +67,35 @@ class Marks:
         """(n,) bool: nobody has said whether the label is wrong."""
         return ~(self.wrong | self.right | self.known_wrong | self.known_right)
 
+    def once(self, same: Counts) -> Marks:
+        """The marks with each image and label counted once: copies would count as several witnesses of one fact.
+
+        Of the marks on drawn copies, the first is evidence. What is said of one copy is known of the others, unless
+        they contradict each other.
+
+        Args:
+            same: (n,) the first row with the same image and the same label; its own where there is no copy.
+        """
+        drawn = np.flatnonzero(self.wrong | self.right)
+        first = np.zeros(len(same), bool)
+        first[drawn[np.unique(same[drawn], return_index=True)[1]]] = True
+        said_wrong, said_right = (
+            np.bincount(same, said, len(same))[same] > 0
+            for said in (self.wrong | self.known_wrong, self.right | self.known_right)
+        )
+        return Marks(
+            wrong=self.wrong & first,
+            right=self.right & first,
+            known_wrong=self.known_wrong | (self.wrong & ~first) | (self.open & said_wrong & ~said_right),
+            known_right=self.known_right | (self.right & ~first) | (self.open & said_right & ~said_wrong),
+            unsure=self.unsure,
+        )
+
+    def unseen(self, same: Counts) -> Counts:
+        """Rows that nobody has marked, of copies the first; `same` as `once` takes it."""
+        rows = np.flatnonzero(self.open & ~self.unsure)
+        return np.sort(rows[np.unique(same[rows], return_index=True)[1]])
+
 
 @dataclass(frozen=True)
 class Surveyed:
@@ -113,22 +142,28 @@ def survey(ranking: Floats, marks: Marks, generator: np.random.Generator, n_draw
 
 
 def draw(
-    found: Surveyed, ranking: Floats, labels: Counts, n_classes: int, budget: int, generator: np.random.Generator
+    found: Surveyed,
+    rows: Counts,
+    ranking: Floats,
+    labels: Counts,
+    n_classes: int,
+    budget: int,
+    generator: np.random.Generator,
 ) -> tuple[Counts, Floats]:
     """Choose the samples that a person should look at next.
 
     Args:
         found: What is known so far; without marks, what is thought beforehand.
+        rows: Those to choose from.
         ranking: (n,) scores.
         labels: (n,) classes.
         n_classes: K.
-        budget: Number of samples to draw; at most all of which nobody has said anything.
+        budget: Number of samples to draw, at most all of the rows.
         generator: Draws.
 
     Returns:
         The rows that were drawn, ascending, and the chance that each had.
     """
-    rows = np.flatnonzero(found.marks.open & ~found.marks.unsure)
     chance = chances(found.spread[rows], min(budget, len(rows)))
     drawn = systematic(chance, strata(ranking[rows], labels[rows], chance, n_classes), generator)
     return rows[drawn], chance[drawn]

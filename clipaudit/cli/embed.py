@@ -10,7 +10,7 @@ import typer
 
 from clipaudit.cli import options
 from clipaudit.errors import UsageError
-from clipaudit.options.shared import COLUMNS, ENCODER, WORKERS
+from clipaudit.options.shared import COLUMNS, ENCODER, QUALITY, WORKERS
 
 _WORKERS = replace(WORKERS, unset="one a core; with the model on the CPU, one for eight cores")
 
@@ -38,6 +38,7 @@ def embed(
             rich_help_panel="Work",
         ),
     ] = "1/1",
+    quality: Annotated[bool, options.declared(QUALITY)] = QUALITY.default,
     workers: Annotated[int | None, options.declared(_WORKERS)] = None,
     *,
     changes: dict[str, Any],
@@ -58,6 +59,7 @@ def embed(
             encoder=EncoderOptions(**changes),
             options=options.source_options(names, **columns),
             shard=_parse_shard(shard),
+            quality=quality,
             workers=workers,
             progress=display.update,
         )

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from clipaudit.cache.embeddings import EmbeddingsCache, Key, Vectors, split_into_parts
+from clipaudit.cache.parts import ImageFacts
 from clipaudit.clip.encoders import Encoder, Pixels
-from clipaudit.copies.hashes import ImageHashes, image_hashes
+from clipaudit.copies.hashes import image_hashes
 from clipaudit.errors import ImageError, ModelError
 from clipaudit.images.ahead import decoded_ahead
+from clipaudit.images.quality import Measures
 from clipaudit.samples import Sample, Source, read_sample
 
 if TYPE_CHECKING:
@@ -44,13 +47,13 @@ Progress = Callable[[EmbedProgress], None]
 
 @dataclass
 class _Part:
-    """A part on its way: `vectors`, `reasons` and `hashes` fill up while its batches pass the model."""
+    """A part on its way: `vectors`, `reasons` and `facts` fill up while its batches pass the model."""
 
     name: str
     samples: list[Sample]
     vectors: Vectors
     reasons: list[str | None]
-    hashes: list[ImageHashes | None]
+    facts: list[ImageFacts | None]
     encoded: list[tuple[list[int], torch.Tensor]] = field(default_factory=list)
 
 
@@ -64,7 +67,8 @@ class _Batch:
     is_last: bool
 
 
-Prepared = tuple[Pixels, ImageHashes]
+Prepared = tuple[Pixels, ImageFacts]
+Measurer = Callable[[bytes, Image.Image], Measures]
 Decoded = tuple[_Batch, list[Prepared | ImageError]]
 
 
@@ -76,11 +80,22 @@ class Pipeline:
         store: EmbeddingsCache,
         source: Source,
         model: Encoder,
-        reusable: Mapping[Key, tuple[Vectors, ImageHashes | None]],
+        reusable: Mapping[Key, tuple[Vectors, ImageFacts | None]],
         report: Progress,
+        measure: Measurer | None,
     ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            store: The cache.
+            source: Where the images are.
+            model: What embeds them.
+            reusable: Embeddings and facts that are known, by the sample's id, size and time.
+            report: Called with every batch.
+            measure: What tells the quality of an image; None where nobody asks.
+        """
         self._store, self._source, self._model = store, source, model
-        self._reusable, self._report = reusable, report
+        self._reusable, self._report, self._measure = reusable, report, measure
         self.n_embedded = self.n_reused = 0
         self.seconds = self.seconds_waiting = 0.0
 
@@ -135,17 +150,18 @@ class Pipeline:
         rows = []
         for row, sample in enumerate(part.samples):
             known = self._reusable.get((sample.id, sample.size, sample.modified))
-            if known is None:
+            if known is None or (self._measure and not (known[1] and known[1].quality)):
                 rows.append(row)
             else:
-                part.vectors[row], part.hashes[row] = known
+                part.vectors[row], part.facts[row] = known
                 self.n_reused += 1
         return rows
 
     def _prepare(self, sample: Sample) -> Prepared:
         data = read_sample(self._source, sample)
         with self._model.opened(data) as image:
-            return self._model.prepare_image(image), image_hashes(data, image)
+            quality = self._measure(data, image) if self._measure else None
+            return self._model.prepare_image(image), ImageFacts(image_hashes(data, image), quality)
 
     def _waited_for(self, batches: Iterator[Decoded]) -> Iterator[Decoded]:
         """The same batches; the time until each is decoded counts as waiting."""
@@ -166,7 +182,7 @@ class Pipeline:
             else:
                 rows.append(row)
                 pixels.append(result[0])
-                batch.part.hashes[row] = result[1]
+                batch.part.facts[row] = result[1]
         if pixels:
             if len({image.shape for image in pixels}) > 1:
                 raise ModelError(
@@ -185,4 +201,4 @@ class Pipeline:
                 part.reasons[rows[row]] = "the model gave no finite embedding (NaN or infinity)"
                 vectors[row] = 0
             part.vectors[rows] = vectors
-        self._store.write_part(part.name, part.samples, part.vectors, part.reasons, part.hashes)
+        self._store.write_part(part.name, part.samples, part.vectors, part.reasons, part.facts)

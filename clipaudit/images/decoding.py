@@ -242,6 +242,11 @@ def _decode(data: bytes, target: int | None, stack: ExitStack) -> Image.Image:
     return _to_rgb(picture)
 
 
+def undecoded(data: bytes) -> ImageFile:
+    """An image file whose size is known, and whose pixels are not decoded; ImageError where it is none."""
+    return _open(without_metadata(data).data)
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     """Those of FORMATS that this Pillow knows: AVIF came with 11.3."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clipaudit.auditing.method import Decision, EstimateScores, mean_probability
 from clipaudit.config import AuditConfig
 from clipaudit.copies.groups import CopyGroups
+from clipaudit.images.quality import ISSUES, QualityIssues, flag_column, score_column
 from clipaudit.index.check import (
     DUPLICATE_CONFLICT,
     DUPLICATE_GROUP,
@@ -62,6 +63,21 @@ class Strangers:
         return np.where(is_off_topic, self.background, suggested), np.where(is_off_topic, self.score, probability)
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What an audit found beside the labels, among m readable samples; None where it could not, or nobody asked.
+
+    Attributes:
+        strangers: What shows none of the classes.
+        copies: The groups of copies.
+        quality: What is odd about the images themselves.
+    """
+
+    strangers: Strangers | None = None
+    copies: CopyGroups | None = None
+    quality: QualityIssues | None = None
+
+
 def deciding_column(verdict: Verdict, config: AuditConfig) -> str:
     """The column of an index that this verdict's threshold is put on."""
     return verdict.estimate.column(evidence(verdict.selector, config))
@@ -74,8 +90,7 @@ def build_table(
     class_names: list[str],
     estimates: Mapping[str, EstimateScores],
     suggestion: tuple[NDArray[np.int64], NDArray[np.float32]],
-    strangers: Strangers | None,
-    copies: CopyGroups | None,
+    beside: Beside,
     decision: Decision,
     config: AuditConfig,
 ) -> pa.Table:
@@ -88,8 +103,7 @@ def build_table(
         class_names: K names.
         estimates: Scores of the m readable samples, by name.
         suggestion: For these, the suggested class and its probability.
-        strangers: For these, what shows none of the classes; None where they are too few to tell.
-        copies: Among these, the groups of copies; None where they are not known.
+        beside: What else is known of these.
         decision: For these, the flags.
         config: What decided.
     """
@@ -103,7 +117,7 @@ def build_table(
     def named(classes: NDArray[np.int64]) -> pa.Array:
         return class_column(_full(classes, readable), class_names, ~readable)
 
-    suggested, probability = suggestion if strangers is None else strangers.overruling(*suggestion)
+    suggested, probability = suggestion if beside.strangers is None else beside.strangers.overruling(*suggestion)
     known = _full(suggested, readable) >= 0
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "id": samples["id"],
@@ -124,19 +138,34 @@ def build_table(
         columns[term.column("label")] = named(found.prediction)
         for score in SCORES:
             columns[term.column(score.name)] = spread(found[score.name])
-    if strangers is not None:
-        columns[OFF_TOPIC_SCORE] = spread(strangers.score)
-        columns[LOOKS_LIKE] = pa.array(_full(strangers.nouns, readable), mask=~_full(strangers.is_off_topic, readable))
-    if copies is not None:
-        ids = samples["id"].filter(pa.array(readable)).take(pa.array(copies.first))
-        known = _full(copies.is_copy, readable)
-        columns[DUPLICATE_GROUP] = pa.array(
-            _full(np.asarray(ids.to_pylist(), object), readable), pa.string(), mask=~known
-        )
-        kind = np.where(_full(copies.near, readable), NEAR, EXACT)
-        columns[DUPLICATE_KIND] = pa.array(kind, pa.string(), mask=~known)
-        columns[DUPLICATE_CONFLICT] = spread(copies.conflicting(labels[readable]))
+    columns |= _beside_columns(beside, samples["id"], labels, readable)
     return pa.table({**columns, "status": samples["status"], "reason": samples["reason"]})
+
+
+def _beside_columns(
+    beside: Beside, ids: pa.ChunkedArray, labels: NDArray[np.int64], readable: NDArray[np.bool_]
+) -> dict[str, pa.Array]:
+    """The columns of what was found beside the labels."""
+
+    def spread(values: NDArray[Any], known: NDArray[np.bool_] | None = None) -> pa.Array:
+        """m values onto n rows, null where the image could not be read or the value is not known."""
+        return pa.array(_full(values, readable), mask=~(readable if known is None else _full(known, readable)))
+
+    columns: dict[str, pa.Array] = {}
+    if (strangers := beside.strangers) is not None:
+        columns[OFF_TOPIC_SCORE] = spread(strangers.score)
+        columns[LOOKS_LIKE] = spread(strangers.nouns, strangers.is_off_topic)
+    if (copies := beside.copies) is not None:
+        firsts = ids.filter(pa.array(readable)).take(pa.array(copies.first)).to_pylist()
+        kinds = np.where(copies.near, NEAR, EXACT).astype(object)
+        columns[DUPLICATE_GROUP] = spread(np.asarray(firsts, object), copies.is_copy).cast(pa.string())
+        columns[DUPLICATE_KIND] = spread(kinds, copies.is_copy).cast(pa.string())
+        columns[DUPLICATE_CONFLICT] = spread(copies.conflicting(labels[readable]))
+    if (quality := beside.quality) is not None:
+        for issue in ISSUES:
+            columns[flag_column(issue)] = spread(quality.found[issue], quality.measured)
+            columns[score_column(issue)] = spread(quality.score[issue], quality.measured)
+    return columns
 
 
 def replace_decision(index: CleanIndex, decision: Decision, config: AuditConfig) -> CleanIndex:

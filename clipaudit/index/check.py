@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipaudit.images.quality import ISSUES, flag_column, score_column
 from clipaudit.index.marks import MARKS
 from clipaudit.vocabulary import SCORES, EstimateTerm, verdicts_of
 
@@ -53,8 +54,8 @@ OFF_TOPIC = 0.5
 _OF_REVIEWS = (Column("reviewed", TEXT, "anywhere", values=MARKS), Column("label_given", CLASS, "never"))
 
 
-# Files of an earlier clipaudit lack some of them, those from which nothing was drawn `review_chance`, and those of few
-# images the scores of strangers.
+# Files of an earlier clipaudit lack some of them, those from which nothing was drawn `review_chance`, those of few
+# images the scores of strangers, and those of images that were not measured their quality.
 _OPTIONAL = (
     Column(P_WRONG, SINGLE),
     Column(REVIEW_CHANCE, DOUBLE, "anywhere"),
@@ -63,6 +64,8 @@ _OPTIONAL = (
     Column(DUPLICATE_GROUP, TEXT, "anywhere"),
     Column(DUPLICATE_KIND, TEXT, "anywhere", values=(EXACT, NEAR)),
     Column(DUPLICATE_CONFLICT, FLAG),
+    *(Column(flag_column(issue), FLAG, "anywhere") for issue in ISSUES),
+    *(Column(score_column(issue), SINGLE, "anywhere") for issue in ISSUES),
 )
 
 

@@ -81,6 +81,14 @@ PIXELS = Option(
     "Work",
     name="pixels",
 )
+QUALITY = Option(
+    False,
+    Switch(),
+    "Measure the quality of each image, too: dark, light, blurry, low information, odd size, odd aspect ratio",
+    "Work",
+    note="it needs clipaudit[quality]",
+    name="quality",
+)
 WORKERS = Option(
     None,
     Range(1, 256, whole=True),

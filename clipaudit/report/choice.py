@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clipaudit.images.quality import score_column
 from clipaudit.report.columns import Columns, Truth
 
 # Classes that get histograms and examples; all others share one table.
@@ -25,6 +26,8 @@ ERRORS_SHOWN = 60
 STRANGERS_SHOWN = 12
 # Groups of copies with different labels, and images of each.
 GROUPS_SHOWN, COPIES_A_GROUP = 50, 6
+# Images of each kind of odd quality.
+ODD_SHOWN = 12
 
 Rows = NDArray[np.int64]
 
@@ -61,6 +64,7 @@ class Choice:
         cell_quota: How many rows of each of the largest cells are among `rows`, at most.
         n_top: How many of `rows` are there as the most doubtful of all.
         conflicts: Of the first groups of copies with different labels, the first rows.
+        odd: Of each issue of quality that there is, the rows with the worst scores.
     """
 
     rows: Rows
@@ -71,6 +75,7 @@ class Choice:
     cell_quota: int
     n_top: int
     conflicts: Sequence[Rows]
+    odd: Mapping[str, Rows]
 
 
 def choose(columns: Columns, top: int, truth: Truth | None) -> Choice:
@@ -88,17 +93,19 @@ def choose(columns: Columns, top: int, truth: Truth | None) -> Choice:
     listed = confusion if len(columns.class_names) <= CLASSES_IN_MATRIX else confusion.between_classes()
     quota = min(SAMPLES_A_CELL, SAMPLES_OF_CELLS // max(1, min(len(listed.counts), CELLS_WITH_IMAGES)))
     conflicts = columns.copies.conflicts(GROUPS_SHOWN, COPIES_A_GROUP) if columns.copies else []
+    odd = {issue: _oddest(columns, issue) for issue, found in columns.quality.items() if found.any()}
     parts = [
         most_doubtful,
         _of_cells(columns, listed, quota),
         _strangers(columns),
         *conflicts,
+        *odd.values(),
         *(rows for pair in examples.values() for rows in pair),
     ]
     if truth is not None:
         parts += errors(columns, truth)
     rows = np.unique(np.concatenate(parts))
-    return Choice(rows, classes, examples, confusion, listed, quota, len(most_doubtful), conflicts)
+    return Choice(rows, classes, examples, confusion, listed, quota, len(most_doubtful), conflicts, odd)
 
 
 def worst_classes(columns: Columns) -> list[int]:
@@ -138,6 +145,13 @@ def _strangers(columns: Columns) -> Rows:
     rows = rows[np.argsort(-columns.off_topic[rows], kind="stable")]
     n_sure = int(columns.is_off_topic[rows].sum())
     return rows[: min(max(n_sure, STRANGERS_SHOWN), ERRORS_SHOWN)]
+
+
+def _oddest(columns: Columns, issue: str) -> Rows:
+    """Rows with an issue of quality, worst first."""
+    rows = np.flatnonzero(columns.quality[issue])
+    scores = columns.index.table[score_column(issue)].to_numpy()[rows]
+    return rows[np.argsort(scores, kind="stable")[:ODD_SHOWN]]
 
 
 def _examples(columns: Columns, k: int) -> tuple[Rows, Rows]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from clipaudit.images.quality import ISSUES, flag_column, score_column
 from clipaudit.index.check import LOOKS_LIKE, OFF_TOPIC_SCORE
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.copies import IndexCopies, copies_in
@@ -98,6 +99,16 @@ class Columns:
     def copies(self) -> IndexCopies | None:
         """The copies among the samples; None where nobody looked for them."""
         return copies_in(self.index.table)
+
+    @cached_property
+    def quality(self) -> dict[str, NDArray[np.bool_]]:
+        """(n,) bool of each issue of the images themselves; none where they were not measured."""
+        known = set(self.index.table.column_names)
+        return {
+            issue: np.asarray(pc.fill_null(self.index.table[flag_column(issue)], False).to_numpy())
+            for issue in ISSUES
+            if {flag_column(issue), score_column(issue)} <= known
+        }
 
     @cached_property
     def audited_clean(self) -> NDArray[np.bool_]:

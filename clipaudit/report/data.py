@@ -72,6 +72,7 @@ def payload(columns: Columns, choice: Choice, records: list[Sample]) -> dict[str
         "probability": f"probability, the mean of {all_of(len(estimates))} estimates",
         "samples": records,
         "copies": [[number[row] for row in rows.tolist()] for rows in choice.conflicts],
+        "odd": {issue: [number[row] for row in rows.tolist()] for issue, rows in choice.odd.items()},
         "cells": [[*pair, count] for pair, count in zip(shown, counts, strict=True)],
         "examples": {
             str(k): [[number[row] for row in side.tolist()] for side in sides] for k, sides in choice.examples.items()

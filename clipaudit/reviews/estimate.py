@@ -15,7 +15,7 @@ from clipaudit.certainty.thresholds import CONFIDENCE, Interval, best_f1, interv
 from clipaudit.errors import UsageError
 from clipaudit.index.check import REVIEW_CHANCE
 from clipaudit.index.clean_index import CleanIndex
-from clipaudit.reviews.survey import MARKS_NEEDED, SEED, Survey, has_estimate, marks_of, surveyed
+from clipaudit.reviews.survey import MARKS_NEEDED, SEED, Survey, has_estimate, marks_of, n_evidence, surveyed
 
 # How many more marks a review may go on with, for `narrowed`.
 MORE = 100
@@ -30,7 +30,7 @@ class MarksUsed:
     Attributes:
         drawn: On samples that `review` drew: they speak for all labels.
         drawn_wrong: Of these, the given label is wrong.
-        elsewhere: On other samples: they are known, and speak for themselves only.
+        elsewhere: On other samples, and on further copies of drawn ones: they are known, and speak for themselves only.
         unsure: The person could not tell; neither right nor wrong.
         waiting: Drawn samples that nobody has marked.
     """
@@ -136,9 +136,8 @@ def estimate(index: CleanIndex) -> Estimate:
 
 
 def _too_few(index: CleanIndex) -> str:
-    marks = marks_of(index)
-    drawn = int((marks.wrong | marks.right).sum())
-    elsewhere = int((marks.known_wrong | marks.known_right).sum())
+    drawn = n_evidence(index)
+    elsewhere = int((~marks_of(index).open).sum()) - drawn
     others = f" {elsewhere:,} other mark(s) speak for themselves only." if elsewhere else ""
     return (
         f"an estimate needs at least {MARKS_NEEDED} marks on samples that were drawn by chance, and the index has"
@@ -155,11 +154,12 @@ def _classes(held: Survey) -> dict[str, Interval | None]:
 
 
 def _used(held: Survey) -> MarksUsed:
-    marks, drawn = held.found.marks, held.index.drawn[held.index.readable]
+    marks, given = held.found.marks, marks_of(held.index)
+    drawn = held.index.drawn[held.index.readable]
     return MarksUsed(
         drawn=held.n_marks,
         drawn_wrong=int(marks.wrong.sum()),
-        elsewhere=int((marks.known_wrong | marks.known_right).sum()),
+        elsewhere=int((~given.open).sum()) - held.n_marks,
         unsure=int(marks.unsure.sum()),
         waiting=int((drawn & marks.open & ~marks.unsure).sum()),
     )
@@ -169,7 +169,8 @@ def _contradictions(held: Survey, total: NDArray[np.int64]) -> list[str]:
     """Marks weighed by their chances alone (Hajek) know nothing of the curve; they must not be far from it."""
     marks, index = held.found.marks, held.index
     judged = marks.wrong | marks.right
-    weights = 1 / index.table[REVIEW_CHANCE].to_numpy()[index.readable][judged]
+    # One copy was drawn for all.
+    weights = np.bincount(held.same)[held.same[judged]] / index.table[REVIEW_CHANCE].to_numpy()[index.readable][judged]
     said = marks.wrong[judged]
     share = float(np.average(said, weights=weights))
     error = float(np.sqrt((weights**2 * (said - share) ** 2).sum()) / weights.sum())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from clipaudit.certainty.survey import Marks, Surveyed, survey, wrong_by_bin
 from clipaudit.certainty.thresholds import Cut, Reach, reach
+from clipaudit.copies.groups import first_rows
 from clipaudit.index.building import with_column
 from clipaudit.index.check import P_WRONG
 from clipaudit.index.clean_index import CleanIndex
@@ -31,6 +32,7 @@ class Survey:
         ranking: (m,) float64, higher where the label looks cleaner.
         labels: (m,) int64, the given labels.
         in_doubt: (m,) bool, the verdict of the selectors is noisy, whatever a review says.
+        same: (m,) int64, the first sample with the same image and the same given label.
         found: P(wrong) along the ranking.
     """
 
@@ -38,6 +40,7 @@ class Survey:
     ranking: NDArray[np.float64]
     labels: NDArray[np.int64]
     in_doubt: NDArray[np.bool_]
+    same: NDArray[np.int64]
     found: Surveyed
 
     @property
@@ -72,14 +75,21 @@ class Survey:
 def surveyed(index: CleanIndex) -> Survey:
     """What the marks of an index say; without any, what is thought beforehand."""
     readable = index.readable
-    ranking = index.ranking()
-    marks = marks_of(index)
-    found = survey(ranking, marks, np.random.default_rng(SEED))
-    return Survey(index, ranking, index.scored_labels()[readable], ~index.selected[readable], found)
+    ranking, same = index.ranking(), _same(index)
+    found = survey(ranking, marks_of(index).once(same), np.random.default_rng(SEED))
+    return Survey(index, ranking, index.scored_labels()[readable], ~index.selected[readable], same, found)
+
+
+def _same(index: CleanIndex) -> NDArray[np.int64]:
+    """(m,) of each readable sample the first one with the same image and the same given label."""
+    first = index.first_copies
+    if first is None:
+        return np.arange(int(index.readable.sum()))
+    return first_rows(first * len(index.class_names) + index.scored_labels()[index.readable])
 
 
 def marks_of(index: CleanIndex) -> Marks:
-    """The marks on the readable samples, as evidence about the labels that were given before any review."""
+    """The marks on the readable samples, about the labels that were given before any review; copies have their own."""
     nobody = np.zeros(len(index), bool)
     wrong, right, unsure, drawn = nobody, nobody, nobody, index.drawn
     if index.has_reviews:
@@ -92,9 +102,14 @@ def marks_of(index: CleanIndex) -> Marks:
 
 
 def has_estimate(index: CleanIndex) -> bool:
-    """Whether enough drawn samples are marked for `estimate`."""
-    marks = marks_of(index)
-    return int((marks.wrong | marks.right).sum()) >= MARKS_NEEDED
+    """Whether enough drawn samples are marked for `estimate`, of copies one."""
+    return n_evidence(index) >= MARKS_NEEDED
+
+
+def n_evidence(index: CleanIndex) -> int:
+    """Number of marks that speak for all labels: on samples drawn by chance, of copies one."""
+    marks = marks_of(index).once(_same(index))
+    return int((marks.wrong | marks.right).sum())
 
 
 def calibrated(index: CleanIndex) -> CleanIndex:

@@ -9,6 +9,7 @@ from clipaudit.report.sections.confusion import confusion
 from clipaudit.report.sections.copies import copies
 from clipaudit.report.sections.gallery import gallery
 from clipaudit.report.sections.overview import overview
+from clipaudit.report.sections.quality import quality
 from clipaudit.report.sections.truth import truth
 from clipaudit.report.sections.unreadable import unreadable
 
@@ -22,6 +23,7 @@ SECTIONS = (
     Section("copies", "Copies", copies),
     Section("confusion", "Confusion", confusion),
     Section("truth", "Truth", truth),
+    Section("quality", "Quality", quality),
     Section("unreadable", "Unreadable", unreadable),
     Section("configuration", "Configuration", configuration),
 )

@@ -85,10 +85,10 @@ function fillExamples(section) {
   }
 }
 
-// ---- Copies side by side.
+// ---- Copies side by side, and images of odd quality.
 
-function fillCopies(list) {
-  list.append(...data.copies[Number(list.dataset.copies)].map((number) =>
+function fill(list, numbers) {
+  list.append(...numbers.map((number) =>
     element("li", {}, picture(samples[number], `Labelled ${nameOf(samples[number].given)}`))));
 }
 
@@ -100,7 +100,8 @@ loadMarks();
 if (!data.inDoubt) verdict.value = "";
 render();
 cards.classList.remove("waiting");
-document.querySelectorAll("[data-copies]").forEach(fillCopies);
+document.querySelectorAll("[data-copies]").forEach((list) => fill(list, data.copies[Number(list.dataset.copies)]));
+document.querySelectorAll("[data-odd]").forEach((list) => fill(list, data.odd[list.dataset.odd]));
 showMarks();
 showTheme();
 byId("filters").addEventListener("input", render);
