@@ -134,7 +134,7 @@ def simulate(name: str, file: Path, budget: int, mistaken: float, seeds: int) ->
 def _reviewed(task: Task, before: Surveyed, budget: int, mistaken: float, seed: int) -> dict[str, Any]:
     """One review."""
     generator, n = np.random.default_rng(seed), len(task.ranking)
-    rows, _ = draw(before, task.ranking, task.labels, task.n_classes, budget, generator)
+    rows, _ = draw(before, np.arange(n), task.ranking, task.labels, task.n_classes, budget, generator)
     said = task.wrong[rows] ^ (generator.uniform(size=len(rows)) < mistaken)
     wrong, right, nobody = np.zeros((3, n), bool)
     wrong[rows[said]] = right[rows[~said]] = True

@@ -30,9 +30,9 @@ from clipaudit.clip.texts import Texts
 from clipaudit.estimates import InMemory
 from clipaudit.estimates.off_topic import FARTHEST, SHARPNESS, off_topic
 from clipaudit.estimates.zero_shot import ZeroShot
-from clipaudit.index.check import OFF_TOPIC
 from clipaudit.prompts.nouns import everyday_nouns, noun_text
 from clipaudit.prompts.sets import class_prompts, find_prompts
+from clipaudit.vocabulary import OFF_TOPIC
 
 REPOSITORY = Path(__file__).parents[1]
 RATES, N_INTRUDERS = (0.2, 0.4), 20_000

@@ -23,6 +23,7 @@ import clipaudit
 from benchmarks.memory import peak_memory, reset_peak_memory
 from clipaudit.cache.embeddings import EmbeddingsCache, split_into_parts
 from clipaudit.cache.info import CacheInfo, Fingerprint
+from clipaudit.cache.parts import ImageFacts
 from clipaudit.copies.hashes import ImageHashes
 from clipaudit.index.copies import copies_in
 from clipaudit.prompts.nouns import everyday_nouns, noun_text
@@ -56,9 +57,9 @@ def write_cache(folder: Path, n: int, n_classes: int) -> None:
         planted += len(again)
         noise = SHIFT / DIMENSION**0.5 * generator.standard_normal((len(again), DIMENSION))
         vectors[again], looks[again] = unit(vectors[again - 1] + noise), looks[again - 1]
-        hashes = [ImageHashes(generator.bytes(16), generator.bytes(16), int(look)) for look in looks]
+        facts = [ImageFacts(ImageHashes(generator.bytes(16), generator.bytes(16), int(look)), None) for look in looks]
         name = store.part_name(samples)
-        store.write_part(name, samples, vectors.astype(np.float16), [None] * len(samples), hashes)
+        store.write_part(name, samples, vectors.astype(np.float16), [None] * len(samples), facts)
         store.info.plan.append((name, len(samples)))
     store.save()
     prompts = class_prompts(names, None)

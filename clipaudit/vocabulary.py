@@ -135,6 +135,8 @@ SELECTORS = {
         ),
     )
 }
+# An image whose off_topic_score is above it shows rather none of the classes than any.
+OFF_TOPIC = 0.5
 # The paper's first estimate, which needs no labels; classes that would end empty are rescued by it.
 ZERO_SHOT = ESTIMATES["zero_shot"]
 INDUCED = tuple(name for name, term in ESTIMATES.items() if term.induced)

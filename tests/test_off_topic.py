@@ -23,10 +23,11 @@ from clipaudit.calls.apply import apply_marks
 from clipaudit.calls.doubts import find_doubts
 from clipaudit.estimates import InMemory
 from clipaudit.estimates.off_topic import MIN_SAMPLES, off_topic
-from clipaudit.index.check import LOOKS_LIKE, OFF_TOPIC, OFF_TOPIC_SCORE
+from clipaudit.index.check import LOOKS_LIKE, OFF_TOPIC_SCORE
 from clipaudit.prompts.nouns import everyday_nouns
 from clipaudit.training.config import TrainConfig
 from clipaudit.training.data import training_set
+from clipaudit.vocabulary import OFF_TOPIC
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 N_STRANGERS = 80
@@ -55,6 +56,16 @@ def test_strangers_are_told_and_their_number_is_about_right(rate: float) -> None
     called = found.score > OFF_TOPIC
     assert called.mean() == pytest.approx(float(stranger.float().mean()), abs=0.05)
     assert stranger.numpy()[called].mean() > 0.8
+
+
+@pytest.mark.parametrize("n_strangers", [2, 10])
+def test_a_few_strangers_among_many_images_come_first(n_strangers: int) -> None:
+    vectors, stranger, prompts, nouns, confirmed = made_up(3000, 0.3)
+    few = torch.cat([(~stranger).nonzero().squeeze(1), stranger.nonzero().squeeze(1)[:n_strangers]])
+    found = off_topic(InMemory(vectors[few]), prompts, range(5), nouns, 0.1, confirmed[few].numpy())
+    assert found is not None
+    first = np.argsort(-found.score)[: 2 * n_strangers]
+    assert stranger[few].numpy()[first].sum() >= 0.8 * n_strangers
 
 
 def test_where_there_are_none_none_is_called_one() -> None:
@@ -118,7 +129,8 @@ def test_pictures_that_show_no_digit_get_no_suggestion_but_a_noun(index: clipaud
     stranger = np.array(["stranger" in name for name in index.table["id"].to_pylist()])
     assert roc_auc_score(stranger, index.table[OFF_TOPIC_SCORE].to_numpy()) > 0.9
     assert (index.off_topic & stranger).sum() > 0.2 * N_STRANGERS
-    assert (index.off_topic & ~stranger).sum() < 0.05 * (~stranger).sum()
+    # The demo's model has read no noun, and an ill-written digit is lonely as well.
+    assert stranger[index.off_topic].mean() > 0.5
     called = index.table.filter(index.off_topic)
     assert called["suggested_label"].null_count == called["suggested_probability"].null_count == len(called)
     assert set(called[LOOKS_LIKE].to_pylist()) <= set(everyday_nouns(index.class_names))

@@ -3,8 +3,9 @@
 A classifier cannot know: it was only ever asked which class. A dual encoder can, for it compares the image with other
 words, too (the idea of NegLabel; Jiang et al., ICLR 2024). That first guess is weak, as an image of a class is near
 some noun or other; but among the embeddings, what is off topic lies together. So a plane is fitted between the surest
-guesses, and once more between its own. It only orders the images. How likely the answer is, the given labels tell:
-nobody can have labelled a stranger rightly.
+guesses, and once more between its own. A few strangers lie nowhere together, but far from everything else: the third
+evidence is the distance to the nearest images (Sun et al., ICML 2022). The three together, as Fisher combines tests,
+only order the images. How likely the answer is, the given labels tell: nobody can have labelled a stranger rightly.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ FIT_ROWS = 200_000
 MIN_SAMPLES = 50
 # Images whose labels are counted together, at least, and groups of them, at most.
 MIN_BIN, MAX_BINS = 20, 1_000
+# What the plane counts beside the guess and the distance.
+PLANE_WEIGHT = 2.0
+# The neighbour whose distance tells how lonely an image is, and among how many images it is looked for.
+LONELY_NEIGHBOUR, LONELY_AMONG = 10, 2_000
 # What the order of the images adds to their probability, so that those of one probability stay apart.
 ORDER = 1e-3
 
@@ -76,9 +81,10 @@ def off_topic(
         return None
     guess, noun = _first_guess(vectors, texts, owners, nouns, SHARPNESS / temperature)
     keys, held = _keys(vectors, nouns.device), torch.from_numpy(confirmed).to(nouns.device)
+    plane = guess
     for _ in range(ROUNDS):
-        guess = _separated(vectors, guess, held, keys)
-    order = guess.cpu().double().numpy()
+        plane = _separated(vectors, plane, held, keys)
+    order = _surprise(guess) + PLANE_WEIGHT * _surprise(plane) + _surprise(_loneliness(vectors, keys))
     return OffTopic(_probability(order, confirmed), noun.cpu().numpy())
 
 
@@ -133,6 +139,26 @@ def _plane(vectors: Vectors, off: Tensor, on: Tensor, mine: Tensor, keys: Tensor
     if len(rows) > FIT_ROWS:
         rows = rows[keys[rows].argsort(stable=True)[:FIT_ROWS]].sort().values
     return fit_logistic_regression(vectors.subset(rows), off[rows].long(), 2)
+
+
+def _loneliness(vectors: Vectors, keys: Tensor) -> Tensor:
+    """(n,) float32: the distance, 1 - cosine, to the 10th neighbour among a choice of images that follows the keys."""
+    chosen = keys.argsort(stable=True)[:LONELY_AMONG]
+    others = vectors.take(chosen.sort().values)
+    is_chosen = torch.zeros_like(keys).index_fill_(0, chosen, 1)
+    result = torch.empty(len(keys), device=keys.device)
+    for part, chunk in vectors.chunks(rows_at_once(8 * len(others))):
+        nearest = (chunk @ others.T).topk(LONELY_NEIGHBOUR + 1).values
+        # An image that was chosen is its own nearest neighbour.
+        result[part] = 1 - nearest.gather(1, LONELY_NEIGHBOUR - 1 + is_chosen[part][:, None]).squeeze(1)
+    return result
+
+
+def _surprise(evidence: Tensor) -> NDArray[np.float64]:
+    """(n,) -log of the share of images with at least as much of it."""
+    values = evidence.cpu().double().numpy()
+    below = np.searchsorted(np.sort(values), values)
+    return np.asarray(-np.log1p(-below / len(values)))
 
 
 def _probability(order: NDArray[np.float64], confirmed: NDArray[np.bool_]) -> NDArray[np.float32]:

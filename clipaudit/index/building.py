@@ -22,14 +22,13 @@ from clipaudit.index.check import (
     EXACT,
     LOOKS_LIKE,
     NEAR,
-    OFF_TOPIC,
     OFF_TOPIC_SCORE,
     P_WRONG,
 )
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.marks import overrule
 from clipaudit.selectors.base import evidence
-from clipaudit.vocabulary import SCORES, Verdict, verdicts_of
+from clipaudit.vocabulary import OFF_TOPIC, SCORES, Verdict, verdicts_of
 
 
 @dataclass(frozen=True)

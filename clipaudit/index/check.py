@@ -48,8 +48,6 @@ P_WRONG, REVIEW_CHANCE = "p_wrong", "review_chance"
 OFF_TOPIC_SCORE, LOOKS_LIKE = "off_topic_score", "looks_like"
 DUPLICATE_GROUP, DUPLICATE_KIND, DUPLICATE_CONFLICT = "duplicate_group", "duplicate_kind", "duplicate_conflict"
 EXACT, NEAR = "exact", "near"
-# An image whose score is above it shows rather none of the classes than any.
-OFF_TOPIC = 0.5
 # `apply` writes them: both or neither.
 _OF_REVIEWS = (Column("reviewed", TEXT, "anywhere", values=MARKS), Column("label_given", CLASS, "never"))
 

@@ -22,7 +22,6 @@ from clipaudit.copies.groups import first_rows
 from clipaudit.errors import IndexFileError, UsageError
 from clipaudit.files import check_images, check_output, write_atomically
 from clipaudit.index.check import (
-    OFF_TOPIC,
     OFF_TOPIC_SCORE,
     REVIEW_CHANCE,
     checked_table,
@@ -35,7 +34,7 @@ from clipaudit.index.format1 import former_columns, former_names, upgraded
 from clipaudit.index.marks import settled_by
 from clipaudit.index.metadata import IndexMetadata
 from clipaudit.spelling import Spellings
-from clipaudit.vocabulary import SCORES, EstimateTerm
+from clipaudit.vocabulary import OFF_TOPIC, SCORES, EstimateTerm
 
 FORMAT = 2
 CLASSES_IN_A_MESSAGE = 10
