@@ -268,6 +268,13 @@ def test_leaks_are_listed_and_can_fail_a_run(cache: Path, tree: Path, run_cli: C
     found = {(leak["id"], leak["other_id"], leak["other_label"]) for leak in leaks if leak["kind"] == "exact"}
     assert (f"three/{originals[0].name}", "three/seen.png", "three") in found
     assert (f"three/{originals[1].name}", "eight/seen.png", "eight") in found
+    ids = EmbeddingsCache.open(cache).read().table["id"].to_pylist()
+    first = f"three/{originals[0].name}"
+    rows = [f"{name},{'nine' if name == first else name.split('/')[0]}" for name in ids]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    assert run_cli(*words, "--labels", "labels.csv").returncode == 0
+    audited = pyarrow.csv.read_csv(tmp_path / "clean.leaks.csv").to_pylist()
+    assert {leak["label"] for leak in audited if leak["id"] == first} == {"nine"}
     assert run_cli(*words, "--fail-on-leaks").returncode == 1
     assert (tmp_path / "clean.parquet").exists()
     gone = run_cli("select", cache, "--against", tmp_path / "nowhere", "--out", "never.parquet")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from clipaudit.copies.near import has_faiss, near_copies_between
 from clipaudit.errors import CacheError
 from clipaudit.files import write_atomically
 from clipaudit.index.check import EXACT, NEAR
+from clipaudit.index.clean_index import CleanIndex
 from clipaudit.text import escape_formulas
 
 
@@ -38,19 +39,31 @@ class Leak:
     kind: str
 
 
-def find_leaks(cache: str | Path, against: Iterable[str | Path]) -> list[Leak]:
+def find_leaks(cache: str | Path, against: Iterable[str | Path], *, index: CleanIndex | None = None) -> list[Leak]:
     """The images of a cache that have a copy in others: of each image and cache one copy, an exact one where there is.
 
     Args:
         cache: The cache of the images.
         against: Caches of other images, of the same model. Only exact copies are found without faiss, and where so many
             images look alike (digits, scans) that near ones cannot be told.
+        index: An audit of the cache, whose labels to tell, as they were given; None tells the source's own.
 
     Raises:
         CacheError: a cache is missing, incomplete, damaged, of another model, or from a clipaudit without hashes.
     """
     mine = _readable(Path(cache))
-    return [leak for other in against for leak in _leaks(mine, _readable(Path(other)), Path(other), Path(cache))]
+    leaks = [leak for other in against for leak in _leaks(mine, _readable(Path(other)), Path(other), Path(cache))]
+    return leaks if index is None else _labelled(leaks, index)
+
+
+def _labelled(leaks: Sequence[Leak], index: CleanIndex) -> list[Leak]:
+    """The leaks with the labels of an index; those that it has no row of keep their own."""
+    rows = pc.index_in(pa.array([leak.id for leak in leaks], pa.string()), index.table["id"].combine_chunks())
+    names, labels = index.class_names, index.scored_labels()
+    return [
+        leak if row is None else replace(leak, label=names[labels[row]])
+        for leak, row in zip(leaks, rows.to_pylist(), strict=True)
+    ]
 
 
 def write_leaks(leaks: Sequence[Leak], file: Path, *, raw: bool = False) -> None:

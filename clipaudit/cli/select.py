@@ -148,7 +148,7 @@ def select(
     show_index(index, [out, *exports])
     for note in notes:
         print_line(f"[yellow]note[/yellow] {safe(note)}")
-    if leaks_file is not None and _leaks(cache, against or [], leaks_file) and fail_on_leaks:
+    if leaks_file is not None and _leaks(index, cache, against or [], leaks_file) and fail_on_leaks:
         raise typer.Exit(1)
 
 
@@ -160,14 +160,14 @@ def _check_against(caches: list[Path]) -> None:
         EmbeddingsCache.open(cache)
 
 
-def _leaks(cache: Path | None, against: list[Path], file: Path) -> int:
+def _leaks(index: CleanIndex, cache: Path | None, against: list[Path], file: Path) -> int:
     """Write the list of leaks and say how many there are."""
     from clipaudit.calls.leaks import find_leaks, write_leaks
     from clipaudit.calls.select import find_cache
     from clipaudit.cli.console import print_line, safe
     from clipaudit.index.check import EXACT
 
-    leaks = find_leaks(cache or find_cache(), against)
+    leaks = find_leaks(cache or find_cache(), against, index=index)
     write_leaks(leaks, file)
     n_exact = sum(leak.kind == EXACT for leak in leaks)
     n_other = sum(leak.label != leak.other_label for leak in leaks)
