@@ -2,9 +2,9 @@
 
     python -m benchmarks.open_set --cache CACHE [--data ../shared/data] [--work FOLDER] [--out docs/open-set.md]
 
-CACHE holds the embeddings of `cifar10/train.parquet`. 20 and 40 % of its images are replaced by images of Tiny ImageNet
-from classes that show none of CIFAR-10's (EXCLUDED are left out), which are embedded into FOLDER first, and keep their
-labels; the labels are the true ones, or those of one human annotator (17.2 % wrong). Every score gets the same
+CACHE holds the embeddings of `cifar10/train.parquet`. 20 and 40, 1 and 0.2 % of its images are replaced by images of
+Tiny ImageNet from classes that show none of CIFAR-10's (EXCLUDED are left out), which are embedded into FOLDER first,
+and keep their labels: the true ones, or those of one human annotator (17.2 % wrong). Every score gets the same
 embeddings. The last tasks have no stranger at all: whatever is called one there is a mistake.
 """
 
@@ -35,7 +35,7 @@ from clipaudit.prompts.sets import class_prompts, find_prompts
 from clipaudit.vocabulary import OFF_TOPIC
 
 REPOSITORY = Path(__file__).parents[1]
-RATES, N_INTRUDERS = (0.2, 0.4), 20_000
+RATES, N_INTRUDERS = (0.2, 0.4, 0.01, 0.002), 20_000
 LABELS = {"true": "label_true", "one annotator": "label_human_random1"}
 # They show an airplane, automobile, bird, cat, deer, dog, frog, horse, ship or truck. First names in WordNet.
 EXCLUDED = (
@@ -102,7 +102,8 @@ def tasks(
             rows = generator.permutation(len(vectors))[: round(rate * len(vectors))]
             mixed, stranger = vectors.copy(), np.zeros(len(vectors), bool)
             mixed[rows], stranger[rows] = strangers[generator.permutation(len(strangers))[: len(rows)]], True
-            yield f"{rate:.0%}, {words} labels", Task(mixed, labels, stranger, (labels != true) & ~stranger)
+            title = f"{rate:.1%}, {words} labels".replace(".0%", "%")
+            yield title, Task(mixed, labels, stranger, (labels != true) & ~stranger)
 
 
 def ours(task: Task, words: Words, nouns: torch.Tensor) -> tuple[Scores, Scores]:

@@ -3,9 +3,13 @@
 A classifier cannot know: it was only ever asked which class. A dual encoder can, for it compares the image with other
 words, too (the idea of NegLabel; Jiang et al., ICLR 2024). That first guess is weak, as an image of a class is near
 some noun or other; but among the embeddings, what is off topic lies together. So a plane is fitted between the surest
-guesses, and once more between its own. A few strangers lie nowhere together, but far from everything else: the third
-evidence is the distance to the nearest images (Sun et al., ICML 2022). The three together, as Fisher combines tests,
-only order the images. How likely the answer is, the given labels tell: nobody can have labelled a stranger rightly.
+guesses, and once more between its own. It only orders the images. How likely the answer is, the given labels tell:
+nobody can have labelled a stranger rightly.
+
+A few strangers lie nowhere together, so that no plane finds them, but they are far from everything else. Where hardly
+any is found, the distance to the nearest images (Sun et al., ICML 2022), the guess and the plane order the others,
+combined as Fisher combines tests. Images that are hard to recognise are as far away, so that the answer is never above
+one half then.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from torch.nn.functional import normalize
 from clipaudit.estimates.base import rows_at_once
 from clipaudit.estimates.logistic import LogisticModel, fit_logistic_regression
 from clipaudit.estimates.vectors import Vectors
+from clipaudit.vocabulary import OFF_TOPIC
 
 # The share of the nouns that is farthest from all classes: nearer ones fit images of the classes as well.
 FARTHEST = 0.25
@@ -35,8 +40,8 @@ FIT_ROWS = 200_000
 MIN_SAMPLES = 50
 # Images whose labels are counted together, at least, and groups of them, at most.
 MIN_BIN, MAX_BINS = 20, 1_000
-# What the plane counts beside the guess and the distance.
-PLANE_WEIGHT = 2.0
+# A smaller share of strangers is too few for a plane; what it counts beside the guess and the distance then.
+FEW, PLANE_WEIGHT = 0.02, 2.0
 # The neighbour whose distance tells how lonely an image is, and among how many images it is looked for.
 LONELY_NEIGHBOUR, LONELY_AMONG = 10, 2_000
 # What the order of the images adds to their probability, so that those of one probability stay apart.
@@ -84,8 +89,12 @@ def off_topic(
     plane = guess
     for _ in range(ROUNDS):
         plane = _separated(vectors, plane, held, keys)
-    order = _surprise(guess) + PLANE_WEIGHT * _surprise(plane) + _surprise(_loneliness(vectors, keys))
-    return OffTopic(_probability(order, confirmed), noun.cpu().numpy())
+    score = _probability(plane.cpu().double().numpy(), confirmed)
+    called = score > OFF_TOPIC
+    if called.mean() < FEW:
+        order = _surprise(guess) + PLANE_WEIGHT * _surprise(plane) + _surprise(_loneliness(vectors, keys))
+        score = np.where(called, score, np.float32(OFF_TOPIC) * _probability(order, confirmed))
+    return OffTopic(score, noun.cpu().numpy())
 
 
 def _first_guess(
