@@ -45,7 +45,7 @@ def audited(images: Path, work: Path) -> CleanIndex:
     """The audit's index, embedded and selected."""
     encoder = clipaudit.EncoderOptions(str(Path(__file__).parent / "reference_clip"))
     cache = clipaudit.embed(images, cache=work / "cache", encoder=encoder).cache
-    return clipaudit.select(cache, out=work / "clean.parquet", config=clipaudit.preset("recommended"))
+    return clipaudit.select(cache, config=clipaudit.preset("recommended"))
 
 
 def main() -> None:

@@ -82,7 +82,8 @@ class CacheInfo:
         logit_scale: The model's own 1 / temperature.
         source: What was embedded, absolute.
         root: What the sample ids are relative to.
-        image_column: Column with the image bytes, for Parquet sources.
+        image_column: Column with the image bytes, where they are rows of a table.
+        access: How an id leads to its image; None where an earlier version did not say.
         class_names: Classes in their order, where the source declares them.
         plan: (part, number of samples) in source order.
         decided: What `embed` decided about the source, by what it is about, in words.
@@ -94,6 +95,7 @@ class CacheInfo:
     source: str
     root: str
     image_column: str | None = None
+    access: str | None = None
     class_names: list[str] | None = None
     plan: list[tuple[str, int]] = field(default_factory=list)
     decided: dict[str, str] = field(default_factory=dict)
@@ -157,7 +159,7 @@ _INFO = {
     "logit_scale": Rule("a number from 0.001 to 1,000,000", lambda value: is_number(value) and 1e-3 <= value <= 1e6),
     "source": Rule("text", is_text),
     "root": Rule("text", is_text),
-    "image_column": Rule("text or null", optional(is_text), optional=True),
+    **{name: Rule("text or null", optional(is_text), optional=True) for name in ("image_column", "access")},
     "class_names": Rule("a list of different names or null", optional(is_class_names), optional=True),
     "plan": Rule("the parts, each once, with their numbers of samples", lambda value: _is_plan(value)),
     "decided": Rule("texts by name", texts_by_name, optional=True),

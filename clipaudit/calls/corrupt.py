@@ -20,7 +20,7 @@ from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import check_images, check_output, read_bounded, write_atomically
 from clipaudit.options.kinds import SEED, SHARE
 from clipaudit.samples import SourceOptions, open_source
-from clipaudit.samples.base import relative_id
+from clipaudit.samples.base import FILES, relative_id
 from clipaudit.spelling import Spellings
 from clipaudit.text import excerpt
 
@@ -142,7 +142,7 @@ def corrupt(
         noisy, selected = instance_dependent(_vectors(cache, ids), true, len(classes), rate)
     else:
         noisy, selected = symmetric(true, len(classes), rate, generator, others_only=kind == "symmetric-others")
-    in_rows = opened.image_column is not None
+    in_rows = opened.access != FILES
     places = ids if in_rows else [relative_id(out.resolve().parent, str(opened.root / name)) for name in ids]
     given = [classes[index] for index in noisy]
     _write(out, pa.table({"id" if in_rows else "path": places, "label": given, "label_true": names}))

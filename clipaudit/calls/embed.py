@@ -292,6 +292,7 @@ def _cache_info(source: Source, model: Encoder) -> CacheInfo:
         source=str(source.location),
         root=str(source.root),
         image_column=source.image_column,
+        access=source.access,
         class_names=list(source.class_names) if source.class_names else None,
     )
 

@@ -195,6 +195,7 @@ def _metadata(
         prompts=PromptsUsed(prompts.source, list(prompts.texts), list(prompts.owners)),
         mixtures={name: MixtureFit.of(mixtures) for name, mixtures in scores.mixtures.items()},
         image_column=info.image_column,
+        access=info.access,
         labels=audited.spec,
         model_temperature=info.temperature,
     )

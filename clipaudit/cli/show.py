@@ -95,7 +95,7 @@ def _samples_table(doubts: Doubts, index: CleanIndex) -> Table:
     from clipaudit.samples.reader import ImageReader
 
     table = _table(show_lines=True)
-    reader = ImageReader(index.metadata.root, index.metadata.image_column) if can_draw(out) else None
+    reader = ImageReader(index.metadata) if can_draw(out) else None
     if reader:
         table.add_column("picture", max_width=EDGE)
     for name in ("given", "suggested"):

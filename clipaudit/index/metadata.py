@@ -90,7 +90,8 @@ class IndexMetadata:
         root: What the ids are relative to.
         prompts: Those of the zero-shot estimate.
         mixtures: By the names of the estimates.
-        image_column: Column with the image bytes, for Parquet sources.
+        image_column: Column with the image bytes, where they are rows of a table.
+        access: How an id leads to its image; None where an earlier version did not say.
         labels: Where the labels are from, if not from the source.
         decided: What was decided about the source, the labels and the prompts, in words, by what it is about.
         model_temperature: The model's own T; None where an earlier version did not say.
@@ -111,6 +112,7 @@ class IndexMetadata:
     prompts: PromptsUsed
     mixtures: Mapping[str, MixtureFit]
     image_column: str | None = None
+    access: str | None = None
     labels: str | None = None
     decided: Mapping[str, str] = field(default_factory=dict)
     model_temperature: float | None = None
@@ -178,6 +180,7 @@ _RULES = {
     "source": _TEXT,
     "root": _TEXT,
     "image_column": Rule("text or null", _TEXT_OR_NULL, optional=True),
+    "access": Rule("text or null", _TEXT_OR_NULL, optional=True),
     "labels": Rule("text or null", _TEXT_OR_NULL, optional=True),
     "prompts": Rule("the prompts with their classes", object_of(_PROMPTS)),
     "mixtures": Rule("the mixtures of each estimate", lambda value: isinstance(value, dict)),

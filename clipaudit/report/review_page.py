@@ -74,7 +74,7 @@ def write_review_page(
     index.check_output(out, [index.file])
     report = progress or (lambda _: None)
     ids: list[str] = index.table["id"].take(pa.array(rows)).to_pylist()
-    reader = ImageReader(images or index.metadata.root, index.metadata.image_column)
+    reader = ImageReader(index.metadata, images)
     pictures = thumbnails(
         ids, reader.read, lambda done: report(f"images {done:,} of {len(ids):,}"), edge=EDGE, quality=QUALITY
     )

@@ -83,7 +83,7 @@ def write_report(
     known = read_truth(index, truth) if truth is not None else None
     choice = choose(columns, top, known)
     ids = [str(value) for value in columns.strings("id", choice.rows)]
-    reader = ImageReader(images or index.metadata.root, index.metadata.image_column)
+    reader = ImageReader(index.metadata, images)
     pictures = thumbnails(ids, reader.read, lambda done: report(f"thumbnails {done:,} of {len(ids):,}"))
     report("writing")
     data = payload(columns, choice, samples(columns, choice.rows, pictures, known))

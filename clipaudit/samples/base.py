@@ -29,6 +29,8 @@ IMAGE_SUFFIXES = frozenset(
     | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
 NAMES_SHOWN = 3
+# How an id leads to an image: it is the path of a file, or a row of a file.
+FILES, ROWS = "files", "rows"
 _INDEX = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -91,9 +93,12 @@ class Source(Protocol):
     class_names: Sequence[str] | None
     """All classes in their order where the source declares them; None leaves it to the labels (sorted)."""
 
+    access: str
+    """How an id leads to its image: FILES, ROWS, ..., for `ImageReader`."""
+
     @property
     def image_column(self) -> str | None:
-        """The column with the image bytes, where the images are rows of Parquet files; None where they are files."""
+        """The column with the image bytes, where the images are rows of a table; None where they are not."""
         ...
 
     def samples(self) -> Iterator[Sample]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clipaudit.errors import SourceError
 from clipaudit.samples.base import (
+    FILES,
     IMAGE_SUFFIXES,
     Sample,
     SourceOptions,
@@ -30,7 +31,7 @@ class FolderSource:
     def __init__(self, path: Path, options: SourceOptions, notes: Sequence[str] = ()) -> None:
         self.location = self.root = path.resolve()
         self.class_names: Sequence[str] | None = options.names
-        self.image_column = None
+        self.access, self.image_column = FILES, None
         self._names = options.names
         self._walk = Walk(self.root)
         self._spellings: defaultdict[str, list[str]] = defaultdict(list)

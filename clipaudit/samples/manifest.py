@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clipaudit.errors import SourceError
 from clipaudit.samples.base import (
+    FILES,
     FaultySample,
     Sample,
     SourceOptions,
@@ -38,7 +39,7 @@ class ManifestSource:
         self.location = path.resolve()
         self.root = self.location.parent
         self.class_names: Sequence[str] | None = options.names
-        self.image_column = None
+        self.access, self.image_column = FILES, None
         self._path = path
         self._table = open_table(path)
         columns = self._table.columns

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clipaudit.errors import SourceError
-from clipaudit.samples.base import Sample, SourceOptions, modified, some
+from clipaudit.samples.base import ROWS, Sample, SourceOptions, modified, some
 from clipaudit.samples.image_column import ImageColumn, bytes_columns, image_column
 from clipaudit.samples.labels import LabelReader, label_notes
 from clipaudit.samples.parquet_files import refuse_splits
@@ -41,7 +41,7 @@ class ParquetSource:
         column = image_column(files[0], options)
         if column is None:
             raise SourceError(f"{files[0]} has no column of image bytes.")
-        self.image_column, self._notes = column, notes
+        self.access, self.image_column, self._notes = ROWS, column, notes
         names = open_parquet(files[0]).schema_arrow.names
         self._label_column = pick_column(files[0], names, options.label_column, LABEL_COLUMNS, "label")
         self._files = {file.name: self._open(file, files[0]) for file in files}

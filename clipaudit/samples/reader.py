@@ -1,29 +1,52 @@
-"""Image bytes by sample id alone: for who holds a clean index and no longer the source."""
+"""Image bytes by sample id alone: for who holds a clean index and no longer the source.
+
+How an id leads to an image is one word, the source's `access`, which the cache and the index keep. Another way is a
+class with `read` and its row in `_WAYS`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from clipaudit.errors import ImageError, SourceError
-from clipaudit.samples.base import read_file
+from clipaudit.samples.base import FILES, ROWS, read_file
 from clipaudit.samples.image_column import ImageColumn
 
 
-class ImageReader:
-    """Reads the image of an id below `root`: a file, or a row of a Parquet file where there is an image column."""
+class Origin(Protocol):
+    """What an index or a cache says of where its images are."""
 
-    def __init__(self, root: str | Path, image_column: str | None = None) -> None:
-        self.root = Path(root)
-        self._column = image_column
+    @property
+    def root(self) -> str: ...
+    @property
+    def image_column(self) -> str | None: ...
+    @property
+    def access(self) -> str | None: ...
+
+
+class _Files:
+    """The id is a path below the root."""
+
+    def __init__(self, root: Path, image_column: str | None) -> None:
+        self._root = root
+
+    def read(self, sample_id: str) -> bytes:
+        return read_file(self._root / sample_id)
+
+
+class _Rows:
+    """The id is `file.parquet#row`, the file below the root."""
+
+    def __init__(self, root: Path, image_column: str | None) -> None:
+        self._root, self._column = root, image_column or ""
         self._tables: dict[str, ImageColumn] = {}
 
     def read(self, sample_id: str) -> bytes:
-        """The bytes of one image; safe to call from several threads. Raises ImageError."""
-        if self._column is None:
-            return read_file(self.root / sample_id)
         name, _, row = sample_id.rpartition("#")
         if name not in self._tables:
-            path = self.root / name
+            path = self._root / name
             if not path.is_file():
                 raise ImageError(f"cannot be opened: there is no file {path}")
             # Two threads may both open a file the first time; either object serves.
@@ -32,3 +55,34 @@ class ImageReader:
             return self._tables[name].read(int(row))
         except SourceError as error:
             raise ImageError(str(error)) from None
+
+
+class _Way(Protocol):
+    def read(self, sample_id: str) -> bytes: ...
+
+
+_WAYS: dict[str, Callable[[Path, str | None], _Way]] = {FILES: _Files, ROWS: _Rows}
+
+
+class ImageReader:
+    """Reads the images of an index or a cache.
+
+    Args:
+        origin: Its metadata.
+        images: Where the images lie now, if they were moved.
+
+    Raises:
+        SourceError: a newer clipaudit has another way to the images.
+    """
+
+    def __init__(self, origin: Origin, images: str | Path | None = None) -> None:
+        # Earlier versions said no way, and had two.
+        access = origin.access or (FILES if origin.image_column is None else ROWS)
+        if access not in _WAYS:
+            raise SourceError(f"this clipaudit does not know how to reach images by {access!r}. Update clipaudit.")
+        self.root = Path(images or origin.root)
+        self._way = _WAYS[access](self.root, origin.image_column)
+
+    def read(self, sample_id: str) -> bytes:
+        """The bytes of one image; safe to call from several threads. Raises ImageError."""
+        return self._way.read(sample_id)

@@ -110,9 +110,8 @@ def training_set(
         SourceError: the clean subset is empty, or a sample has no row in `truth`.
     """
     ids: list[str] = index.table["id"].to_pylist()
-    root = images or Path(index.metadata.root)
     labels = index.labels()
-    samples = Samples(ids, labels, ImageReader(root, index.metadata.image_column).read)
+    samples = Samples(ids, labels, ImageReader(index.metadata, images).read)
     clean = index.is_clean
     if not clean.any():
         raise SourceError(
