@@ -19,11 +19,16 @@ class Origin(Protocol):
     """What an index or a cache says of where its images are."""
 
     @property
-    def root(self) -> str: ...
+    def root(self) -> str:
+        """What the ids are relative to."""
+
     @property
-    def image_column(self) -> str | None: ...
+    def image_column(self) -> str | None:
+        """Of a table whose rows are images."""
+
     @property
-    def access(self) -> str | None: ...
+    def access(self) -> str | None:
+        """How an id leads to its image; None where an earlier version did not say."""
 
 
 class _Files:
