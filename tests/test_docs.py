@@ -128,7 +128,7 @@ def run(command: str) -> None:
 
 def readers_python(code: str) -> str:
     """The code with the model that is here."""
-    return code.replace('clipaudit.embed("photos")', 'clipaudit.embed("photos", encoder=DIGITS)')
+    return re.sub(r"clipaudit\.embed\((\w+|\"\w+\")\)", r"clipaudit.embed(\1, encoder=DIGITS)", code)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -15,7 +15,7 @@ from clipaudit.calls.import_ import IMPORTERS
 from clipaudit.cli.app import COMMANDS, app
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.samples import Sample, open_source
-from clipaudit.samples.base import read_file, stat_sample
+from clipaudit.samples.base import FILES, read_file, stat_sample
 from clipaudit.samples.kinds import KINDS, any_kind
 from clipaudit.samples.place import Kind, Place
 
@@ -26,6 +26,7 @@ class NamedFiles:
     """A toy: images directly in a folder, as CLASS-NUMBER.png."""
 
     class_names = image_column = None
+    access = FILES
 
     def __init__(self, place: Place) -> None:
         self.location = self.root = place.path.resolve()

@@ -22,6 +22,7 @@ from clipaudit.images.quality import measurer
 from clipaudit.options.shared import QUALITY
 from clipaudit.samples import Source, SourceOptions, open_source
 from clipaudit.samples.base import NOT_OPENED
+from clipaudit.samples.hugging_face import Dataset, is_dataset
 from clipaudit.samples.paths import path_pattern
 from clipaudit.threads import thread_count
 
@@ -86,7 +87,7 @@ class _Work:
 
 
 def embed(
-    source: str | Path,
+    source: str | Path | Dataset,
     *,
     cache: str | Path | None = None,
     encoder: EncoderOptions | None = None,
@@ -101,7 +102,8 @@ def embed(
     Memory does not grow with the number of images, but for 8 bytes an image while a manifest is checked for duplicates.
 
     Args:
-        source: Folder of class folders, manifest, or Parquet files with images; a quoted pattern names several files.
+        source: Folder of class folders, manifest, Parquet files with images or whatever else docs/sources.md lists; a
+            quoted pattern names several files. Or a `datasets.Dataset`.
         cache: The cache's folder; by default one below `.clipaudit/` named after source and model.
         encoder: Model, device, precision, batch size; by default `EncoderOptions()`.
         options: Columns and class names of the source.
@@ -123,7 +125,7 @@ def embed(
     thread_count(workers)
     measure = measurer() if quality else None
     if cache:
-        check_folder(cache, [source], new=False)
+        check_folder(cache, [] if is_dataset(source) else [str(source)], new=False)
     report = progress or (lambda _: None)
     opened = open_source(source, options)
     report(EmbedProgress("loading the model"))

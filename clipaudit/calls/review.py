@@ -22,6 +22,7 @@ from clipaudit.options.shared import BUDGET, REVIEW_SEED
 from clipaudit.report.review_page import ReviewPage, Theme, write_review_page
 from clipaudit.reviews.marks_file import COLUMNS
 from clipaudit.reviews.survey import surveyed
+from clipaudit.samples.hugging_face import Dataset
 from clipaudit.text import escape_formulas
 
 PAGE, QUEUE = "review.html", "queue.csv"
@@ -67,7 +68,7 @@ class Queue:
         *,
         show_suggestions: bool = False,
         theme: Theme = "auto",
-        images: str | Path | None = None,
+        images: str | Path | Dataset | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> ReviewPage:
         """Write `review.html`, the page to mark them on, and `queue.csv`, a table to fill in instead.

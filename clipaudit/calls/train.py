@@ -16,6 +16,7 @@ from clipaudit.index.clean_index import CleanIndex, read_index
 from clipaudit.index.fingerprints import subset_fingerprint
 from clipaudit.options.shared import PIXELS
 from clipaudit.samples import SourceOptions
+from clipaudit.samples.hugging_face import Dataset
 from clipaudit.threads import thread_count
 from clipaudit.training import data as data_of
 from clipaudit.training.config import TrainConfig
@@ -42,7 +43,7 @@ def train(
     test: str | Path | None = None,
     test_options: SourceOptions | None = None,
     truth: str | Path | None = None,
-    images: str | Path | None = None,
+    images: str | Path | Dataset | None = None,
     device: str = "auto",
     precision: str = "auto",
     pixels: str = "auto",
@@ -78,9 +79,7 @@ def train(
     PIXELS.take(pixels)
     report(TrainProgress("reading", epochs=config.epochs))
     index = index if isinstance(index, CleanIndex) else read_index(index)
-    data = data_of.training_set(
-        index, config, images=Path(images) if images else None, truth=truth, has_test=test is not None
-    )
+    data = data_of.training_set(index, config, images=images, truth=truth, has_test=test is not None)
     test_samples = data_of.test_set(test, test_options, index.class_names) if test else None
     architecture = describe(config, len(index.class_names))
     _check_padding(config, architecture)

@@ -20,9 +20,10 @@ def embed(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Folder of class folders (photos/cat/1.jpg); manifest (CSV, TSV, JSONL, Parquet) with a path and a"
-            " label column; Parquet file, or folder of them, with an image column; or a pattern of such files in"
-            " quotes: 'data/train-*.parquet'.",
+            help="Folder of class folders (photos/cat/1.jpg), or an archive of them (zip, tar); manifest (CSV, TSV,"
+            " JSONL, Parquet) with a path and a label column; described folder, with such a manifest named metadata;"
+            " Parquet file, or folder of them, with an image column; saved data set of the library datasets; or"
+            " WebDataset shards. A pattern in quotes names several files: 'data/train-*.parquet', 'x/{00..99}.tar'.",
             show_default=False,
         ),
     ],

@@ -18,6 +18,7 @@ from clipaudit.index.clean_index import CleanIndex
 from clipaudit.report.columns import read_columns
 from clipaudit.report.page import render_page
 from clipaudit.report.thumbnails import Thumbnail, thumbnails
+from clipaudit.samples.hugging_face import Dataset
 from clipaudit.samples.reader import ImageReader
 
 Theme = Literal["light", "dark", "auto"]
@@ -51,7 +52,7 @@ def write_review_page(
     *,
     show_suggestions: bool = False,
     theme: Theme = "auto",
-    images: str | Path | None = None,
+    images: str | Path | Dataset | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ReviewPage:
     """Write the page; it says nothing of what the audit thinks of a label until the person has judged it.

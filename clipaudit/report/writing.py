@@ -19,6 +19,7 @@ from clipaudit.report.data import payload, samples
 from clipaudit.report.page import render
 from clipaudit.report.sections import SECTIONS, Material
 from clipaudit.report.thumbnails import thumbnails
+from clipaudit.samples.hugging_face import Dataset
 from clipaudit.samples.reader import ImageReader
 
 Theme = Literal["light", "dark", "auto"]
@@ -54,7 +55,7 @@ def write_report(
     truth: str | Path | None = None,
     top: int = 200,
     theme: Theme = "auto",
-    images: str | Path | None = None,
+    images: str | Path | Dataset | None = None,
     progress: Progress | None = None,
 ) -> ReportSummary:
     """Write an audit as one self-contained HTML file, with thumbnails; docs/report.md describes its content.

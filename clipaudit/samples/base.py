@@ -30,7 +30,8 @@ IMAGE_SUFFIXES = frozenset(
 )
 NAMES_SHOWN = 3
 # How an id leads to an image: it is the path of a file, or a row of a file.
-FILES, ROWS = "files", "rows"
+FILES, ROWS, DATASET, IN_PYTHON = "files", "rows", "dataset", "python"
+MEMBERS, SHARDS = "members", "shards"
 _INDEX = re.compile(r"[+-]?[0-9]{1,18}")
 
 

@@ -89,7 +89,8 @@ def _no_images(folder: Path) -> str:
 
 
 def _found(place: Place) -> str | None:
-    if place.form != "folder":
+    # A table that describes the folder says more than its subfolders.
+    if place.form != "folder" or place.described:
         return None
     classes = [top.name for top in top_folders(place.path.resolve())]
     return f"class folders with images ({some(classes)})" if classes else None

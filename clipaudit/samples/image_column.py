@@ -9,8 +9,8 @@ from threading import Lock
 from typing import Any
 
 from clipaudit.errors import ImageError, SourceError
+from clipaudit.samples.arrow_files import group_sizes, open_columns
 from clipaudit.samples.base import IMAGE_SUFFIXES, SourceOptions, read_file
-from clipaudit.samples.tables import open_parquet
 from clipaudit.text import printable
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "picture", "photo")
@@ -44,7 +44,7 @@ def image_column(path: Path, options: SourceOptions) -> str | None:
     Raises:
         SourceError: the file is no Parquet, the column named in the options holds no bytes, or several may be meant.
     """
-    parquet = open_parquet(path)
+    parquet = open_columns(path)
     fitting = bytes_columns(parquet.schema_arrow)
     if wanted := options.image_column:
         if wanted in fitting:
@@ -121,8 +121,8 @@ class ImageColumn:
 
     def _row_group(self, row: int) -> Any:
         if self._parquet is None:
-            self._parquet = open_parquet(self._file)
-            sizes = [self._parquet.metadata.row_group(i).num_rows for i in range(self._parquet.num_row_groups)]
+            self._parquet = open_columns(self._file)
+            sizes = group_sizes(self._parquet)
             self._starts = [sum(sizes[:i]) for i in range(len(sizes))]
         number = bisect_right(self._starts, row) - 1
         if number not in self._groups:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from clipaudit.samples.archive_folders import ARCHIVE
+from clipaudit.samples.described import DESCRIBED
 from clipaudit.samples.folder import CLASS_FOLDERS
 from clipaudit.samples.manifest import MANIFEST
 from clipaudit.samples.parquet import PARQUET
 from clipaudit.samples.place import Kind
+from clipaudit.samples.saved_dataset import SAVED_DATASET
+from clipaudit.samples.webdataset import WEBDATASET
 
 # As messages list them: from what most people have to the most particular.
-KINDS: tuple[Kind, ...] = (CLASS_FOLDERS, MANIFEST, PARQUET)
+KINDS: tuple[Kind, ...] = (CLASS_FOLDERS, ARCHIVE, DESCRIBED, MANIFEST, PARQUET, SAVED_DATASET, WEBDATASET)
 
 
 def any_kind(words: Iterable[str]) -> str:

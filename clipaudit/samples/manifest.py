@@ -19,12 +19,11 @@ from clipaudit.samples.base import (
 )
 from clipaudit.samples.labels import LabelReader, label_notes
 from clipaudit.samples.paths import other_spelling
-from clipaudit.samples.place import Kind, Place
+from clipaudit.samples.place import COLUMN_SUFFIXES, Kind, Place
 from clipaudit.samples.tables import (
     LABEL_COLUMNS,
     PATH_COLUMNS,
     TABLE_SUFFIXES,
-    open_parquet,
     open_table,
     pick_column,
 )
@@ -117,8 +116,8 @@ def _found(place: Place) -> str | None:
 
 
 def _open(place: Place) -> ManifestSource:
-    if place.suffix == ".parquet" and place.options.path_column is None:
-        columns = open_parquet(place.path).schema_arrow.names
+    if place.suffix in COLUMN_SUFFIXES and place.options.path_column is None:
+        columns = open_table(place.path).columns
         # Who has a Parquet file may have meant its images as well as its paths.
         if not any(name.strip().lower() in PATH_COLUMNS for name in columns):
             raise SourceError(

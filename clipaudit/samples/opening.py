@@ -7,24 +7,29 @@ from pathlib import Path
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import irregular
 from clipaudit.samples.base import Source, SourceOptions, shown, utf8
+from clipaudit.samples.hugging_face import Dataset, DatasetSource, is_dataset
 from clipaudit.samples.kinds import KINDS, any_kind
 from clipaudit.samples.outputs import own_folder
 from clipaudit.samples.place import Place
 
 
-def open_source(path: str | Path, options: SourceOptions | None = None) -> Source:
+def open_source(path: str | Path | Dataset, options: SourceOptions | None = None) -> Source:
     """Recognise what `path` is and open it; of tables nothing but headers and first values are read.
 
     A folder is read as one subfolder a class, or, where it holds Parquet files with images, as one Parquet data set. A
     Parquet file with an image column (bytes, or the Hugging Face struct `{bytes, path}`) is a data set, without one a
-    manifest. CSV, TSV and JSONL files are manifests. `data/train-*.parquet` names the Parquet files that match.
-    docs/sources.md tells how each is decided, and what is refused.
+    manifest. CSV, TSV and JSONL files are manifests. `data/train-*.parquet` names the Parquet files that match. What
+    the library `datasets` has saved is read, and its `Dataset` itself. docs/sources.md tells how each is decided, and
+    what is refused.
 
     Raises:
         SourceError: nothing is there, what is there has no labelled images, or it cannot be what it looks like.
         UsageError: a file of a kind that is not known, or an option that does not fit the source.
     """
-    place = _look(Path(path), options or SourceOptions())
+    options = options or SourceOptions()
+    if is_dataset(path):
+        return DatasetSource(path, options)
+    place = _look(Path(str(path)), options)
     found = [(kind, words) for kind in KINDS if (words := kind.found(place))]
     if len(found) > 1:
         # "Them" in what to do instead is what was named last.
@@ -49,7 +54,7 @@ def _look(path: Path, options: SourceOptions) -> Place:
     try:
         form = irregular(path)
     except FileNotFoundError:
-        if any(sign in path.name for sign in "*?["):
+        if any(sign in str(path) for sign in "*?[{"):
             return Place(path, options, "pattern")
         raise SourceError(f"{path} does not exist. Name {names}.") from None
     except (OSError, ValueError) as error:

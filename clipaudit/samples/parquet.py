@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from clipaudit.errors import SourceError
+from clipaudit.samples.arrow_files import open_columns
 from clipaudit.samples.base import ROWS, Sample, SourceOptions, modified, some
 from clipaudit.samples.image_column import ImageColumn, bytes_columns, image_column
 from clipaudit.samples.labels import LabelReader, label_notes
 from clipaudit.samples.parquet_files import refuse_splits
 from clipaudit.samples.place import Kind, Place
-from clipaudit.samples.tables import LABEL_COLUMNS, open_parquet, pick_column, table_rows
+from clipaudit.samples.tables import LABEL_COLUMNS, pick_column, table_rows
 from clipaudit.samples.walk import Walk, is_folder
 from clipaudit.spelling import tidy
 
@@ -42,7 +43,7 @@ class ParquetSource:
         if column is None:
             raise SourceError(f"{files[0]} has no column of image bytes.")
         self.access, self.image_column, self._notes = ROWS, column, notes
-        names = open_parquet(files[0]).schema_arrow.names
+        names = open_columns(files[0]).schema_arrow.names
         self._label_column = pick_column(files[0], names, options.label_column, LABEL_COLUMNS, "label")
         self._files = {file.name: self._open(file, files[0]) for file in files}
         self._say_which_names(options)
@@ -52,7 +53,7 @@ class ParquetSource:
 
     def _open(self, path: Path, first: Path) -> _File:
         """One file; SourceError where it lacks a column that the first file has."""
-        schema = open_parquet(path).schema_arrow
+        schema = open_columns(path).schema_arrow
         for column, role, there in (
             (self.image_column, "images", bytes_columns(schema)),
             (self._label_column, "labels", schema.names),
@@ -70,7 +71,7 @@ class ParquetSource:
 
         named = {tuple(file.label_names): file for file in self._files.values() if file.label_names is not None}
         for file in self._files.values():
-            kind = open_parquet(file.path).schema_arrow.field(self._label_column).type
+            kind = open_columns(file.path).schema_arrow.field(self._label_column).type
             if named and file.label_names is None and pa.types.is_integer(kind) and options.names is None:
                 other = next(iter(named.values())).path.name
                 raise SourceError(
@@ -102,7 +103,7 @@ class ParquetSource:
             for number, (where, row) in enumerate(table_rows(file.path, (self._label_column,))):
                 label = labels.read(row[self._label_column], where)
                 found = True
-                yield Sample(f"{name}#{number}", label, status.st_size, modified(status))
+                yield Sample(self._id(name, number), label, status.st_size, modified(status))
         if not found:
             raise SourceError(f"{self.location} has no rows.")
 
@@ -110,6 +111,9 @@ class ParquetSource:
         """The bytes of the image in one row."""
         name, _, row = sample_id.rpartition("#")
         return self._files[name].images.read(int(row))
+
+    def _id(self, file: str, row: int) -> str:
+        return f"{file}#{row}"
 
     def decided(self) -> dict[str, str]:
         """Which files and columns are read."""
@@ -150,7 +154,7 @@ def _found(place: Place) -> str | None:
     if place.form == "file":
         return "images in a column" if place.holds_images else None
     # A pattern means Parquet files whatever they hold: who opens them says what is wrong with one.
-    files = place.parquet_files if place.form == "pattern" else place.parquet.images
+    files = place.parquet_files if place.form == "pattern" else place.hub.parquet.images
     return f"Parquet files with images ({some(file.name for file in files)})" if files else None
 
 
@@ -159,6 +163,7 @@ def _open(place: Place) -> ParquetSource:
         return ParquetSource([place.path], place.options)
     location = place.path.parent.resolve() / place.path.name if place.form == "pattern" else None
     if place.form == "folder":
+        place = place.hub
         refuse_splits(place.path, place.parquet.images)
     return ParquetSource(place.parquet.data_set(), place.options, location=location, notes=place.parquet.notes())
 

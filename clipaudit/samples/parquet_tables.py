@@ -12,7 +12,7 @@ from clipaudit.table_limit import GIGABYTE, how_to_lift, table_limit
 
 # A kilobyte of run lengths may stand for gigabytes. Ten million rows with a path and a label stay below this.
 LIMIT = GIGABYTE
-_ROWS_AT_ONCE = 1 << 16
+ROWS_AT_ONCE = 1 << 16
 _BYTES_AT_ONCE = 1 << 26
 # What a value costs at least once it is a Python object.
 _BYTES_A_VALUE = 16
@@ -21,11 +21,13 @@ _BYTES_A_VALUE = 16
 class ParquetTable:
     """The columns of a Parquet file that hold single values."""
 
+    kind = "Parquet"
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        schema = open_parquet(path).schema_arrow
+        schema = self._open().schema_arrow
         self.columns: list[str] = list(schema.names)
-        self.form = f"{path.name}, Parquet"
+        self.form = f"{path.name}, {self.kind}"
         self._types = dict(zip(schema.names, schema.types, strict=True))
         self.texts = [name for name in self.columns if _holds_text(self._types[name])]
 
@@ -38,15 +40,22 @@ class ParquetTable:
             kind = self._types[name]
             if pa.types.is_nested(kind) or pa.types.is_duration(kind) or pa.types.is_interval(kind):
                 raise SourceError(f"{self.path}, row 0: column {name!r} holds {kind}, not text or numbers.")
-        parquet = open_parquet(self.path, [name for name in names if _is_long(self._types[name])])
-        width = _refuse_too_large(self.path, parquet, {name: self._types[name] for name in names})
-        batches = parquet.iter_batches(min(_ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // width)), columns=names)
-        first = 0
+        batches, first = self._batches(names), 0
         while (batch := _next(batches, self.path, first)) is not None:
             values = [_values(batch.column(name), name, self.path, first) for name in names]
             for number, row in enumerate(zip(*values, strict=True), start=first):
                 yield f"{self.path}, row {number}", dict(zip(names, row, strict=True))
             first += batch.num_rows
+
+    def _open(self) -> Any:
+        return open_parquet(self.path)
+
+    def _batches(self, names: Sequence[str]) -> Iterator[Any]:
+        """Record batches of bounded size."""
+        parquet = open_parquet(self.path, [name for name in names if _is_long(self._types[name])])
+        width = _refuse_too_large(self.path, parquet, {name: self._types[name] for name in names})
+        batches: Iterator[Any] = parquet.iter_batches(min(ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // width)), columns=names)
+        return batches
 
 
 def open_parquet(path: Path, as_dictionary: Sequence[str] = ()) -> Any:
@@ -115,7 +124,7 @@ def _next(batches: Iterator[Any], path: Path, row: int) -> Any:
     try:
         return next(batches, None)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise SourceError(f"{path}, after row {row}: damaged Parquet ({error}).") from None
+        raise SourceError(f"{path}, after row {row}: damaged ({error}).") from None
 
 
 def _values(column: Any, name: str, path: Path, first: int) -> list[Any]:

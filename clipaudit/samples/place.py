@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import irregular
 from clipaudit.samples.base import Source, SourceOptions
 from clipaudit.samples.image_column import image_column
 from clipaudit.samples.parquet_files import ParquetFiles
-from clipaudit.samples.tables import TABLE_SUFFIXES
+from clipaudit.samples.tables import LABEL_COLUMNS, TABLE_SUFFIXES, open_table, same_column
 from clipaudit.samples.walk import Walk, is_folder
+
+# Files of columns that may hold the images themselves.
+COLUMN_SUFFIXES = (".parquet", ".arrow")
+MAX_PATTERNS = 1_000_000
+_BRACES = re.compile(r"\{(?:(?P<first>[0-9]{1,9})\.\.(?P<last>[0-9]{1,9})|(?P<names>[^{},]*,[^{}]*))\}")
+METADATA_NAMES, PATHS_COLUMN = ("metadata.csv", "metadata.jsonl", "metadata.parquet"), "file_name"
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Place:
             SourceError: the folder cannot be listed.
         """
         if self.form == "pattern":
-            return sorted(self.path.parent.glob(self.path.name))
+            return sorted({file for pattern in expanded(str(self.path)) for file in _matching(Path(pattern))})
         return [Path(entry.path) for entry in Walk(self.path).entries(self.path) if not is_folder(entry)]
 
     @cached_property
@@ -63,8 +71,26 @@ class Place:
 
     @cached_property
     def holds_images(self) -> bool:
-        """Whether it is a Parquet file with a column of images; SourceError where that cannot be said."""
-        return self.suffix == ".parquet" and image_column(self.path, self.options) is not None
+        """Whether it is a file of columns, one of them of images; SourceError where that cannot be said."""
+        return self.suffix in COLUMN_SUFFIXES and image_column(self.path, self.options) is not None
+
+    @cached_property
+    def described(self) -> Path | None:
+        """The one table in a folder that lists its images with their labels, as `datasets` reads an image folder."""
+        tables = [file for file in self.tables if file.name.lower() in METADATA_NAMES] if self.form == "folder" else []
+        for table in tables:
+            columns = open_table(table).columns
+            has = [any(same_column(name, usual) for name in columns) for usual in (PATHS_COLUMN, *LABEL_COLUMNS)]
+            if has[0] and (any(has[1:]) or self.options.label_column in columns):
+                return table
+        return None
+
+    @cached_property
+    def hub(self) -> Place:
+        """The folder with the Parquet files: `data` in a folder as the Hugging Face Hub lays it out, else this one."""
+        inside = self.path / "data"
+        is_hub = self.form == "folder" and not self.parquet_files and next(inside.glob("*.parquet"), None) is not None
+        return Place(inside, self.options, "folder") if is_hub else self
 
 
 @dataclass(frozen=True)
@@ -87,6 +113,37 @@ class Kind:
     open: Callable[[Place], Source]
     missed: Callable[[Place], str | None]
     instead: Callable[[Place], str]
+
+
+def expanded(pattern: str) -> list[str]:
+    """The patterns behind one with braces, as WebDataset writes them: `{000..099}` and `{train,val}`.
+
+    Raises:
+        UsageError: there are more than MAX_PATTERNS.
+    """
+    match = _BRACES.search(pattern)
+    if match is None:
+        return [pattern]
+    if match["first"]:
+        first, last = int(match["first"]), int(match["last"])
+        if not 0 <= last - first < MAX_PATTERNS:
+            raise UsageError(f"{pattern}: {match[0]} is no range of 1 to {MAX_PATTERNS:,} numbers.")
+        inside = [f"{number:0{len(match['first'])}}" for number in range(first, last + 1)]
+    else:
+        inside = match["names"].split(",")
+    head, tail = pattern[: match.start()], expanded(pattern[match.end() :])
+    if len(inside) * len(tail) > MAX_PATTERNS:
+        raise UsageError(f"{pattern} stands for more than {MAX_PATTERNS:,} files. Name a folder.")
+    return [f"{head}{one}{rest}" for one in inside for rest in tail]
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """The files that a pattern without braces means; SourceError where it names a single one that is not there."""
+    if any(sign in pattern.name for sign in "*?["):
+        return list(pattern.parent.glob(pattern.name))
+    if not pattern.exists():
+        raise SourceError(f"{pattern} does not exist. Name the files that there are.")
+    return [pattern]
 
 
 def _is_regular(file: Path) -> bool:

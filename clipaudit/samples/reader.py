@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 from clipaudit.errors import ImageError, SourceError
-from clipaudit.samples.base import FILES, ROWS, read_file
+from clipaudit.samples.archive_folders import ArchiveImages
+from clipaudit.samples.base import DATASET, FILES, IN_PYTHON, MEMBERS, ROWS, SHARDS, SourceOptions, read_file
+from clipaudit.samples.hugging_face import Dataset, DatasetSource, is_dataset
 from clipaudit.samples.image_column import ImageColumn
+from clipaudit.samples.saved_dataset import STATE, SavedImages
+from clipaudit.samples.webdataset import ShardImages
 
 
 class Origin(Protocol):
@@ -62,11 +66,30 @@ class _Rows:
             raise ImageError(str(error)) from None
 
 
+class _InPython:
+    """The id is `split#row` of a data set that was in memory, and may have been saved to disk since."""
+
+    def __init__(self, root: Path, image_column: str | None) -> None:
+        self._saved = SavedImages(root, image_column) if (root / STATE).is_file() else None
+
+    def read(self, sample_id: str) -> bytes:
+        if self._saved is None:
+            raise ImageError("the images were rows of a data set in memory: give it as images, or a folder with it")
+        return self._saved.read(sample_id)
+
+
 class _Way(Protocol):
     def read(self, sample_id: str) -> bytes: ...
 
 
-_WAYS: dict[str, Callable[[Path, str | None], _Way]] = {FILES: _Files, ROWS: _Rows}
+_WAYS: dict[str, Callable[[Path, str | None], _Way]] = {
+    FILES: _Files,
+    ROWS: _Rows,
+    DATASET: SavedImages,
+    IN_PYTHON: _InPython,
+    MEMBERS: ArchiveImages,
+    SHARDS: ShardImages,
+}
 
 
 class ImageReader:
@@ -74,19 +97,21 @@ class ImageReader:
 
     Args:
         origin: Its metadata.
-        images: Where the images lie now, if they were moved.
+        images: Where the images lie now, if they were moved; or the data set that was embedded from memory.
 
     Raises:
         SourceError: a newer clipaudit has another way to the images.
     """
 
-    def __init__(self, origin: Origin, images: str | Path | None = None) -> None:
+    def __init__(self, origin: Origin, images: str | Path | Dataset | None = None) -> None:
+        if is_dataset(images):
+            self._way: _Way = DatasetSource(images, SourceOptions(image_column=origin.image_column))
+            return
         # Earlier versions said no way, and had two.
         access = origin.access or (FILES if origin.image_column is None else ROWS)
         if access not in _WAYS:
             raise SourceError(f"this clipaudit does not know how to reach images by {access!r}. Update clipaudit.")
-        self.root = Path(images or origin.root)
-        self._way = _WAYS[access](self.root, origin.image_column)
+        self._way = _WAYS[access](Path(str(images or origin.root)), origin.image_column)
 
     def read(self, sample_id: str) -> bytes:
         """The bytes of one image; safe to call from several threads. Raises ImageError."""

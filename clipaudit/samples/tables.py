@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import require_file
+from clipaudit.samples.arrow_files import ArrowTable
 from clipaudit.samples.parquet_tables import ParquetTable, open_parquet
 from clipaudit.samples.text_tables import DelimitedTable, JsonTable
 from clipaudit.spelling import normalise
@@ -70,6 +71,7 @@ _READERS: dict[str, Callable[[Path], Table]] = {
     ".tsv": DelimitedTable,
     ".jsonl": JsonTable,
     ".parquet": ParquetTable,
+    ".arrow": ArrowTable,
 }
 TABLE_SUFFIXES = tuple(_READERS)
 

@@ -64,6 +64,11 @@ class Walk:
             else:
                 self.passed_over[f"file(s) with the ending {suffix!r}" if suffix else "file(s) without an ending"] += 1
 
+    def every_image(self) -> Iterator[str]:
+        """Paths of all images below the root and directly in it, as `images` gives them."""
+        for entry in self.entries(self._root):
+            yield from self.images(entry)
+
     def enters(self, entry: Entry, *, linked: bool) -> bool:
         """Whether a folder has to be read where it stands; `linked` says that a link led to it."""
         if not linked:
@@ -84,7 +89,7 @@ class Walk:
     def _read_elsewhere(self, link: Entry) -> bool:
         """Whether a link leads to a folder that is read in its own place, or back above the root."""
         target, root = Path(os.path.realpath(link.path)), Path(os.path.realpath(self._root))
-        inside = target.is_relative_to(root) and not any(map(_is_skipped, target.relative_to(root).parts))
+        inside = target.is_relative_to(root) and not any(map(is_skipped, target.relative_to(root).parts))
         if inside or root.is_relative_to(target):
             self.passed_over["link(s) to a folder that is read in its own place"] += 1
             return True
@@ -104,7 +109,7 @@ class Walk:
         for entry in entries:
             if entry.name.lower() in _SYSTEM_NAMES:
                 self.passed_over[f"file(s) or folder(s) of the system named {entry.name!r}"] += 1
-        return [entry for entry in entries if not _is_skipped(entry.name)]
+        return [entry for entry in entries if not is_skipped(entry.name)]
 
 
 def is_folder(entry: Entry) -> bool:
@@ -115,5 +120,6 @@ def is_folder(entry: Entry) -> bool:
         return False
 
 
-def _is_skipped(name: str) -> bool:
+def is_skipped(name: str) -> bool:
+    """Whether a name is hidden or one of a system's, so that what has it is passed over."""
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES

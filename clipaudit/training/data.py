@@ -13,6 +13,7 @@ from clipaudit.errors import SourceError, UsageError
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.truth import match_truth
 from clipaudit.samples import FaultySample, SourceOptions, open_source
+from clipaudit.samples.hugging_face import Dataset
 from clipaudit.samples.reader import ImageReader
 from clipaudit.spelling import Spellings
 from clipaudit.training.config import TrainConfig
@@ -95,7 +96,12 @@ class TrainingSet:
 
 
 def training_set(
-    index: CleanIndex, config: TrainConfig, *, images: Path | None, truth: str | Path | None, has_test: bool
+    index: CleanIndex,
+    config: TrainConfig,
+    *,
+    images: str | Path | Dataset | None,
+    truth: str | Path | None,
+    has_test: bool,
 ) -> TrainingSet:
     """The samples of an index.
 
