@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clipaudit import __version__
 from clipaudit.auditing.method import EstimateScores, decide
-from clipaudit.checked import NewerError, is_count, parse_json
 from clipaudit.config import AuditConfig
 from clipaudit.copies.groups import first_rows
 from clipaudit.errors import IndexFileError, UsageError
@@ -29,14 +27,15 @@ from clipaudit.index.check import (
     content_digest,
 )
 from clipaudit.index.copies import copies_in
+from clipaudit.index.document import FORMAT, parsed_metadata, renamed, without_metadata
 from clipaudit.index.file import REMEDY, read_table
-from clipaudit.index.format1 import former_columns, former_names, upgraded
+from clipaudit.index.format1 import former_columns
+from clipaudit.index.huggingface import KEY, features, with_indices, without_indices
 from clipaudit.index.marks import settled_by
 from clipaudit.index.metadata import IndexMetadata
 from clipaudit.spelling import Spellings
-from clipaudit.vocabulary import OFF_TOPIC, SCORES, EstimateTerm
+from clipaudit.vocabulary import OFF_TOPIC, SCORES
 
-FORMAT = 2
 CLASSES_IN_A_MESSAGE = 10
 _METADATA_KEY, _DIGEST_KEY = b"clipaudit", b"clipaudit.digest"
 
@@ -198,13 +197,16 @@ class CleanIndex:
         """Write the index as Parquet; the file appears whole or not at all.
 
         Raises:
-            UsageError, ClipAuditError: as `check_output`, or the disk is full.
+            UsageError, ClipAuditError: as `check_output`, the disk is full, or the table has a column of its own by a
+                name that the file needs.
         """
         self.check_output(path)
         content = {"format": FORMAT, **self.metadata.to_dict()}
         document = json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
         digest = content_digest(self.table, columns_of(self.config.estimates), document).encode()
-        table = self.table.replace_schema_metadata({_METADATA_KEY: document, _DIGEST_KEY: digest})
+        table = with_indices(self.table, self.class_names)
+        said = {_METADATA_KEY: document, _DIGEST_KEY: digest, KEY: features(table, self.class_names)}
+        table = table.replace_schema_metadata(said)
         write_atomically(
             Path(path), lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         )
@@ -228,9 +230,9 @@ def read_index(path: str | Path) -> CleanIndex:
     table = read_table(path)
     found = table.schema.metadata or {}
     if _METADATA_KEY not in found:
-        raise IndexFileError(_without_metadata(path, table))
+        raise IndexFileError(without_metadata(path, table))
     document = found[_METADATA_KEY]
-    number, metadata = _metadata(path, document)
+    number, metadata = parsed_metadata(path, document)
     estimates = metadata.config.estimates
     columns = former_columns(estimates) if number == 1 else columns_of(estimates)
     checked = checked_table(table.replace_schema_metadata(None), columns, metadata.class_names)
@@ -243,47 +245,7 @@ def read_index(path: str | Path) -> CleanIndex:
             f"{path} is not as clipaudit wrote it: it is damaged, or other software changed it. {REMEDY}"
             " To change an index yourself, use clipaudit.CleanIndex(table, metadata).write(path)."
         )
-    return CleanIndex(_renamed(path, checked, estimates) if number == 1 else checked, metadata, path)
-
-
-def _metadata(path: Path, document: bytes) -> tuple[int, IndexMetadata]:
-    """The number of the file's format, and what the file says about itself, as the newest format has it."""
-    try:
-        content = parse_json(document)
-        number = content.pop("format")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise IndexFileError(f"{path} has damaged metadata. {REMEDY}") from None
-    if not is_count(number) or not 1 <= number <= FORMAT:
-        raise IndexFileError(
-            f"{path} has the format {number!r:.40}, and this clipaudit ({__version__}) reads 1 to {FORMAT}: another"
-            " version wrote it. Update clipaudit, or make it again with: clipaudit select"
-        )
-    try:
-        return number, IndexMetadata.from_dict(upgraded(content) if number == 1 else content)
-    except NewerError as error:
-        raise IndexFileError(
-            f"{path} has {str(error)!r} in its metadata, which this clipaudit ({__version__}) does not know: a newer"
-            " version wrote it. Update clipaudit, or make it again with: clipaudit select"
-        ) from None
-    except ValueError as error:
-        raise IndexFileError(f"{path} has damaged metadata: {error}. {REMEDY}") from None
-
-
-def _renamed(path: Path, table: pa.Table, estimates: Sequence[EstimateTerm]) -> pa.Table:
-    """A table of format 1 with the names of its columns in format 2."""
-    names = {former: now for now, former in former_names(estimates).items()}
-    if taken := [name for name in names.values() if name in table.column_names]:
-        raise IndexFileError(
-            f"{path} is of format 1 and has a column {taken[0]!r} that is not clipaudit's, which is the name of another"
-            " column now. Rename it, or make the index again with: clipaudit select"
-        )
-    return table.rename_columns([names.get(name, name) for name in table.column_names])
-
-
-def _without_metadata(path: Path, table: pa.Table) -> str:
-    if {"id", "label", "status", "is_clean"} <= set(table.column_names):
-        return (
-            f"{path} has the columns of a clean index, but lost its metadata, which pandas, polars and other software"
-            f" leave out. {REMEDY}"
-        )
-    return f"{path} is no clean index: clipaudit did not write it. Make one with: clipaudit select"
+    checked = without_indices(checked, metadata.class_names, found)
+    if isinstance(checked, str):
+        raise IndexFileError(f"{path} is not as clipaudit wrote it: {checked}. {REMEDY}")
+    return CleanIndex(renamed(path, checked, estimates) if number == 1 else checked, metadata, path)
