@@ -77,14 +77,14 @@ class EmbeddingsCache:
         self.path, self.info = path, info
 
     @classmethod
-    def open(cls, path: Path) -> EmbeddingsCache:
+    def open(cls, path: str | Path) -> EmbeddingsCache:
         """Open an existing cache.
 
         Raises:
             UnusableCacheError: no cache there, or its `cache.json` is damaged.
             CacheError: it may not be opened, or another version of clipaudit wrote it.
         """
-        return cls(path, CacheInfo.read(path))
+        return cls(Path(path), CacheInfo.read(Path(path)))
 
     def save(self) -> None:
         """Write `cache.json`, and remove what killed runs left."""

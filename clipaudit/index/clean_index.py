@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,14 +34,18 @@ from clipaudit.index.format1 import former_columns
 from clipaudit.index.huggingface import KEY, features, with_indices, without_indices
 from clipaudit.index.marks import settled_by
 from clipaudit.index.metadata import IndexMetadata
+from clipaudit.index.views import Predicate, data_frame, filtered, in_html, in_words, part_of
 from clipaudit.spelling import Spellings
 from clipaudit.vocabulary import OFF_TOPIC, SCORES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLASSES_IN_A_MESSAGE = 10
 _METADATA_KEY, _DIGEST_KEY = b"clipaudit", b"clipaudit.digest"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CleanIndex:
     """An audit's result.
 
@@ -57,6 +62,12 @@ class CleanIndex:
     def __len__(self) -> int:
         """Number of samples, unreadable ones included."""
         return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        return f"CleanIndex({in_words(self)}; source={self.metadata.source!r})"
+
+    def _repr_html_(self) -> str:
+        return in_html(self)
 
     @property
     def config(self) -> AuditConfig:
@@ -182,6 +193,41 @@ class CleanIndex:
             scores = {score.name: rows[term.column(score.name)].to_numpy() for score in SCORES}
             result[term.name] = EstimateScores(index._class_indices(term.column("label")), scores)
         return result
+
+    def to_pandas(self) -> pd.DataFrame:
+        """All rows and columns as a data frame; class columns are categories, in the order of the classes.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return data_frame(self)
+
+    def filter(self, condition: Sequence[bool] | NDArray[np.bool_] | pc.Expression | Predicate) -> CleanIndex:
+        """An index of those samples that a condition holds for, in the same order; nothing is decided again.
+
+        Args:
+            condition: (n,) True or False for each sample; an expression such as `pc.field("p_wrong") > 0.9`; or a
+                function that is given each row as a dictionary. Where it says null, the sample is left out.
+
+        Raises:
+            UsageError: it is none of these, or of another length.
+        """
+        return replace(self, table=filtered(self.table, condition))
+
+    def subset(self, dataset: Any) -> Any:
+        """The clean part of the data set that was audited.
+
+        Args:
+            dataset: One item a sample, in the order of the index: a data set of Hugging Face `datasets`, or anything
+                with a length and numbered items, such as a data set of PyTorch.
+
+        Returns:
+            A `datasets.Dataset`, or a `torch.utils.data.Subset`.
+
+        Raises:
+            UsageError: it has another number of items, or none.
+        """
+        return part_of(dataset, self.clean_indices, len(self))
 
     def check_output(self, path: str | Path, inputs: Iterable[str | Path | None] = ()) -> None:
         """Refuse a file that cannot be written, or that would replace an input, the source or an image of the index.
