@@ -17,6 +17,7 @@ from clipaudit.clip.texts import Texts
 from clipaudit.errors import CacheError, UsageError
 from clipaudit.files import write_atomically
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.options.arguments import typed
 from clipaudit.text import excerpt
 from clipaudit.vocabulary import EstimateTerm
 
@@ -31,6 +32,7 @@ _NPY = ".npy"
 Chunk = NDArray[np.float32]
 
 
+@typed
 def pred_probs(
     index: CleanIndex,
     out: str | Path | None = None,

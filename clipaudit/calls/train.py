@@ -14,6 +14,7 @@ from clipaudit.errors import UsageError
 from clipaudit.files import check_folder
 from clipaudit.index.clean_index import CleanIndex, read_index
 from clipaudit.index.fingerprints import subset_fingerprint
+from clipaudit.options.arguments import typed
 from clipaudit.options.shared import PIXELS
 from clipaudit.samples import SourceOptions
 from clipaudit.threads import thread_count
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainProgress", "TrainSummary", "train"]
 
 
+@typed
 def train(
     index: CleanIndex | str | Path,
     *,

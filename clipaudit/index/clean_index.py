@@ -35,6 +35,7 @@ from clipaudit.index.huggingface import KEY, features, with_indices, without_ind
 from clipaudit.index.marks import settled_by
 from clipaudit.index.metadata import IndexMetadata
 from clipaudit.index.views import Predicate, data_frame, filtered, in_html, in_words, part_of
+from clipaudit.options.arguments import typed
 from clipaudit.spelling import Spellings
 from clipaudit.vocabulary import OFF_TOPIC, SCORES
 
@@ -45,6 +46,7 @@ CLASSES_IN_A_MESSAGE = 10
 _METADATA_KEY, _DIGEST_KEY = b"clipaudit", b"clipaudit.digest"
 
 
+@typed
 @dataclass(frozen=True, repr=False)
 class CleanIndex:
     """An audit's result.
@@ -148,6 +150,7 @@ class CleanIndex:
         """A person's marks were applied: there are the columns `reviewed` and `label_given`."""
         return "reviewed" in self.table.column_names
 
+    @typed
     def class_index(self, name: str) -> int:
         """The number of a class, by its name or by another spelling of it that could mean no other class.
 
@@ -229,6 +232,7 @@ class CleanIndex:
         """
         return part_of(dataset, self.clean_indices, len(self))
 
+    @typed
     def check_output(self, path: str | Path, inputs: Iterable[str | Path | None] = ()) -> None:
         """Refuse a file that cannot be written, or that would replace an input, the source or an image of the index.
 
@@ -239,6 +243,7 @@ class CleanIndex:
         ids = (sample_id for chunk in self.table["id"].chunks for sample_id in chunk.to_pylist())
         check_images(path, ids, self.metadata.root)
 
+    @typed
     def write(self, path: str | Path) -> None:
         """Write the index as Parquet; the file appears whole or not at all.
 
@@ -265,6 +270,7 @@ class CleanIndex:
         return np.asarray(pc.index_in(self.table[column].cast(pa.string()), names).to_numpy().astype(np.int64))
 
 
+@typed
 def read_index(path: str | Path) -> CleanIndex:
     """Read a clean index, after a check of everything in it.
 
