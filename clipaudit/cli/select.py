@@ -45,8 +45,8 @@ def select(
     pred_probs: Annotated[
         Path | None,
         typer.Option(
-            help="Write P(y given x) of each sample and class as .npy (float32, a row a sample), for cleanlab and others:"
-            " the mean of all estimates, which are fitted once more.",
+            help="Write P(y given x) of each sample and class as .npy (float32, a row a sample), for cleanlab and"
+            " others: the mean of all estimates, which are fitted once more.",
             show_default=False,
         ),
     ] = None,
