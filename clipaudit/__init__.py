@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from clipaudit.calls.leaks import Leak as Leak
     from clipaudit.calls.leaks import find_leaks as find_leaks
     from clipaudit.calls.leaks import write_leaks as write_leaks
+    from clipaudit.calls.pred_probs import pred_probs as pred_probs
     from clipaudit.calls.predict import predict as predict
     from clipaudit.calls.review import Queue as Queue
     from clipaudit.calls.review import review as review
@@ -90,6 +91,7 @@ _HOMES = {
     "Evaluation": "calls.evaluate",
     "export": "calls.export",
     "import_dataset": "calls.import_",
+    "pred_probs": "calls.pred_probs",
     "predict": "calls.predict",
     "apply_marks": "calls.apply",
     "ReviewSummary": "calls.apply",

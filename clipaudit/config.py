@@ -10,6 +10,7 @@ from typing import Any
 
 from clipaudit.errors import UsageError
 from clipaudit.options import Option, Options, option
+from clipaudit.options.arguments import typed
 from clipaudit.options.kinds import SEED, SHARE, Choice, Kind, Names, Range, Switch
 from clipaudit.text import excerpt
 from clipaudit.vocabulary import (
@@ -228,6 +229,7 @@ PRESET = Option(
 )
 
 
+@typed
 def preset(name: str | None = None, base: AuditConfig | None = None, **changes: Any) -> AuditConfig:
     """The configuration of a preset, with changes (None changes nothing).
 

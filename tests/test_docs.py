@@ -1,7 +1,8 @@
 """Every command and every Python block of the README and the docs runs as printed, in an order, from top to bottom.
 
 `docs/commands.md` is what `--help` prints and has a test of its own. The blocks of `docs/extending.md` are files of the
-package; `tests/test_extending.py` adds them to a copy and runs the commands there. `.ci/run` runs the README's two
+package; `tests/test_extending.py` adds them to a copy and runs the commands there. `tests/test_pipelines.py` runs
+`docs/pipelines.md`, where the libraries are installed. `.ci/run` runs the README's two
 commands that make virtual environments. Two things differ from what a reader sees, because no model hub is reachable
 here and the tests are to be quick: the model is the one that comes with clipaudit, and training is short.
 """
@@ -28,6 +29,7 @@ REPOSITORY = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md"))]
 PAGES.remove("docs/commands.md")
 PAGES.remove("docs/extending.md")
+PAGES.remove("docs/pipelines.md")
 
 RAW = "the raw data set is not here; tests/test_importers.py imports tiny ones of the same shape"
 SHARED = "it takes the real images of ../shared/data, which do not belong to the repository"

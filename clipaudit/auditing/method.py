@@ -120,7 +120,7 @@ def score(
 
     _refuse_more_than(len(labels), config)
     problem = Problem(vectors, labels, n_classes, texts, owners, config, keys, first)
-    estimators = [_after_rounds(term, problem) for term in config.estimates]
+    estimators = [fitted(term, problem) for term in config.estimates]
     results, suggested, probability = estimate(estimators, vectors, labels)
     estimates, mixtures = {}, {}
     for term, result in zip(config.estimates, results, strict=True):
@@ -136,7 +136,7 @@ def _refuse_more_than(n: int, config: AuditConfig) -> None:
             raise UsageError(f"{name} must be at most {most:,} with {n:,} readable images, not {asked:,}.")
 
 
-def _after_rounds(term: EstimateTerm, problem: Problem) -> Estimator:
+def fitted(term: EstimateTerm, problem: Problem) -> Estimator:
     """An estimate; one that fits in rounds leaves out, from the second on, labels that it disagreed with."""
     from clipaudit.estimates import estimate
 

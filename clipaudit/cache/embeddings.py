@@ -33,6 +33,7 @@ from clipaudit.cache.parts import DELETE, FACTS, MAX_PART, ImageFacts, checksum,
 from clipaudit.cache.texts import read_texts, write_texts
 from clipaudit.errors import CacheError
 from clipaudit.files import read_bounded, remove_stale, write_atomically
+from clipaudit.options.arguments import typed
 from clipaudit.samples.base import NOT_OPENED, Sample
 
 MIN_PART, MEAN_PART = 1024, 2048
@@ -70,6 +71,7 @@ class Embeddings:
         return self.vectors if readable.all() else self.vectors[readable]
 
 
+@typed
 class EmbeddingsCache:
     """One cache folder. Opening it reads nothing but `cache.json`."""
 
@@ -77,14 +79,15 @@ class EmbeddingsCache:
         self.path, self.info = path, info
 
     @classmethod
-    def open(cls, path: Path) -> EmbeddingsCache:
+    @typed
+    def open(cls, path: str | Path) -> EmbeddingsCache:
         """Open an existing cache.
 
         Raises:
             UnusableCacheError: no cache there, or its `cache.json` is damaged.
             CacheError: it may not be opened, or another version of clipaudit wrote it.
         """
-        return cls(path, CacheInfo.read(path))
+        return cls(Path(path), CacheInfo.read(Path(path)))
 
     def save(self) -> None:
         """Write `cache.json`, and remove what killed runs left."""

@@ -18,6 +18,7 @@ from clipaudit.index.building import class_column, with_column
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.copies import copies_in
 from clipaudit.index.marks import DROP, MARKS, RELABEL, RIGHT, UNSURE, overrule
+from clipaudit.options.arguments import typed
 from clipaudit.options.shared import COPIES, ON_CONFLICT
 from clipaudit.reviews.agreement import Agreement, Disagreement, agreements, united
 from clipaudit.reviews.marks_file import Mark, MarksFile, read_marks
@@ -50,6 +51,7 @@ class ReviewSummary:
     disagreements: tuple[Disagreement, ...] = ()
 
 
+@typed
 def apply_marks(
     index: CleanIndex,
     marks: str | Path | Sequence[str | Path],

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from clipaudit.cache.embeddings import EmbeddingsCache
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import check_images, check_output, read_bounded, write_atomically
+from clipaudit.options.arguments import typed
 from clipaudit.options.kinds import SEED, SHARE
 from clipaudit.samples import SourceOptions, open_source
 from clipaudit.samples.base import FILES, relative_id
@@ -88,6 +89,7 @@ class Corruption:
         return self.n_wrong / self.n_samples
 
 
+@typed
 def corrupt(
     source: str | Path,
     out: str | Path,

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.options.arguments import typed
 from clipaudit.options.kinds import COUNT
 from clipaudit.report.columns import Columns, read_columns
 from clipaudit.report.wording import reasons
@@ -85,6 +86,7 @@ class Doubts:
     samples: list[Doubt]
 
 
+@typed
 def find_doubts(index: CleanIndex, *, class_name: str | None = None, top: int = 10) -> Doubts:
     """The counts, classes and samples of an index that are in doubt.
 

@@ -19,6 +19,7 @@ from clipaudit.clip.pipeline import EmbedProgress, Measurer, Pipeline, Progress
 from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.files import check_folder
 from clipaudit.images.quality import measurer
+from clipaudit.options.arguments import typed
 from clipaudit.options.shared import QUALITY
 from clipaudit.samples import Source, SourceOptions, open_source
 from clipaudit.samples.base import NOT_OPENED
@@ -86,6 +87,7 @@ class _Work:
     seconds_waiting: float = 0.0
 
 
+@typed
 def embed(
     source: str | Path | Dataset,
     *,

@@ -14,6 +14,7 @@ from clipaudit.errors import SourceError
 from clipaudit.index.building import deciding_column
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.truth import match_truth
+from clipaudit.options.arguments import typed
 from clipaudit.vocabulary import verdicts_of
 
 
@@ -49,7 +50,10 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(index: CleanIndex, truth: str | Path | Sequence[str], *, names: Sequence[str] | None = None) -> Evaluation:
+@typed
+def evaluate(
+    index: CleanIndex, truth: str | Path | Sequence[object], *, names: Sequence[str] | None = None
+) -> Evaluation:
     """Score an index against true labels.
 
     Args:

@@ -16,11 +16,13 @@ from clipaudit.errors import UsageError
 from clipaudit.files import check_folder, check_output, write_atomically
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.links import link_images
+from clipaudit.options.arguments import typed
 from clipaudit.text import escape_formulas
 
 ENDINGS = (".csv", ".jsonl", ".txt", ".npy", "")
 
 
+@typed
 def export(index: CleanIndex, path: str | Path, *, raw: bool = False) -> list[str]:
     """Write an index in the form that the file's ending names.
 

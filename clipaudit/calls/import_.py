@@ -16,6 +16,7 @@ from PIL import Image
 
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import check_output, require_file, write_atomically
+from clipaudit.options.arguments import typed
 from clipaudit.prompts.sets import load_prompts, shipped_prompt_sets
 from clipaudit.samples.base import relative_id
 
@@ -28,6 +29,7 @@ _COLUMN_TYPES = {"image": pa.struct([("bytes", pa.binary()), ("path", pa.string(
 Row = dict[str, Any]
 
 
+@typed
 def import_dataset(
     name: str, path: str | Path, out: str | Path, *, split: str | None = None, classes: int | None = None
 ) -> dict[str, int]:

@@ -17,6 +17,7 @@ from clipaudit.errors import CacheError
 from clipaudit.files import write_atomically
 from clipaudit.index.check import EXACT, NEAR
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.options.arguments import typed
 from clipaudit.text import escape_formulas
 
 
@@ -39,6 +40,7 @@ class Leak:
     kind: str
 
 
+@typed
 def find_leaks(cache: str | Path, against: Iterable[str | Path], *, index: CleanIndex | None = None) -> list[Leak]:
     """The images of a cache that have a copy in others: of each image and cache one copy, an exact one where there is.
 
@@ -66,13 +68,14 @@ def _labelled(leaks: Sequence[Leak], index: CleanIndex) -> list[Leak]:
     ]
 
 
-def write_leaks(leaks: Sequence[Leak], file: Path, *, raw: bool = False) -> None:
+@typed
+def write_leaks(leaks: Sequence[Leak], file: str | Path, *, raw: bool = False) -> None:
     """A list to remove them by: a CSV file with the fields of Leak; cells hold no formulas unless `raw`."""
     columns = {
         field.name: pa.array([getattr(leak, field.name) for leak in leaks], pa.string()) for field in fields(Leak)
     }
     table = pa.table(columns if raw else {name: escape_formulas(texts) for name, texts in columns.items()})
-    write_atomically(file, lambda place: pyarrow.csv.write_csv(table, place))
+    write_atomically(Path(file), lambda place: pyarrow.csv.write_csv(table, place))
 
 
 def _readable(cache: Path) -> Embeddings:

@@ -16,6 +16,7 @@ from torch import nn
 from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.errors import ImageError, SourceError, UsageError
 from clipaudit.images.ahead import decoded_ahead
+from clipaudit.options.arguments import typed
 from clipaudit.samples import Sample, Source, SourceOptions, open_source, read_sample
 from clipaudit.threads import thread_count
 from clipaudit.training.checkpoints import load_weights
@@ -33,6 +34,7 @@ BYTES_AT_ONCE, IMAGES_AT_ONCE = 128 << 20, 512
 Picture = NDArray[np.uint8] | ImageError
 
 
+@typed
 def predict(
     run: str | Path,
     source: str | Path,

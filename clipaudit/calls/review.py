@@ -18,6 +18,7 @@ from clipaudit.files import write_atomically
 from clipaudit.index.building import with_column
 from clipaudit.index.check import REVIEW_CHANCE
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.options.arguments import typed
 from clipaudit.options.shared import BUDGET, REVIEW_SEED
 from clipaudit.report.review_page import ReviewPage, Theme, write_review_page
 from clipaudit.reviews.marks_file import COLUMNS
@@ -102,6 +103,7 @@ class Queue:
         return page
 
 
+@typed
 def review(index: CleanIndex, *, budget: int = 100, seed: int = 0) -> Queue:
     """Draw labels for a person to look at, where a mark teaches most; each has a known chance above zero.
 

@@ -27,12 +27,14 @@ from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.index.building import Beside, Strangers, build_table, replace_decision
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
+from clipaudit.options.arguments import typed
 from clipaudit.prompts.sets import ClassPrompts, find_prompts
 from clipaudit.reviews.survey import calibrated
 from clipaudit.spelling import Spellings
 from clipaudit.text import excerpt
 
 
+@typed
 def select(
     cache: str | Path | None = None,
     *,
@@ -215,6 +217,7 @@ def _decided(store: EmbeddingsCache, audited: AuditedLabels, prompts: str, confi
     }
 
 
+@typed
 def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
     """Decide again on the scores of an index, with other thresholds, selectors or combination.
 

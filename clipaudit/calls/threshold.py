@@ -8,12 +8,14 @@ from clipaudit.auditing.metrics import best_threshold
 from clipaudit.certainty.thresholds import Interval, Unshown, best_f1, for_precision, for_recall
 from clipaudit.errors import UsageError
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.options.arguments import typed
 from clipaudit.options.kinds import Range
 from clipaudit.reviews.survey import MARKS_NEEDED, has_estimate, marks_of, surveyed
 
 TARGET = Range(0.01, 0.999)
 
 
+@typed
 def reviewed_threshold(index: CleanIndex) -> float:
     """The `threshold` at which, by a review, the F1 of the wrong labels is highest.
 
@@ -57,6 +59,7 @@ class Target:
     recall: Interval
 
 
+@typed
 def target_threshold(index: CleanIndex, *, precision: float | None = None, recall: float | None = None) -> Target:
     """The threshold at which a review shows that the wrong labels are found with this precision, or this recall.
 

@@ -14,6 +14,7 @@ from clipaudit.errors import UsageError
 from clipaudit.files import check_folder
 from clipaudit.index.clean_index import CleanIndex, read_index
 from clipaudit.index.fingerprints import subset_fingerprint
+from clipaudit.options.arguments import typed
 from clipaudit.options.shared import PIXELS
 from clipaudit.samples import SourceOptions
 from clipaudit.samples.hugging_face import Dataset
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainProgress", "TrainSummary", "train"]
 
 
+@typed
 def train(
     index: CleanIndex | str | Path,
     *,

@@ -42,6 +42,14 @@ def select(
             help="Export .csv without the apostrophe that keeps a spreadsheet from running a name as a formula.",
         ),
     ] = False,
+    pred_probs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write P(y given x) of each sample and class as .npy (float32, a row a sample), for cleanlab and"
+            " others: the mean of all estimates, which are fitted once more.",
+            show_default=False,
+        ),
+    ] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option(
@@ -116,12 +124,16 @@ def select(
     Writes the clean index: one row a sample with its flags, all scores and a suggested label.
     """
     from clipaudit.calls.export import export as write_export
+    from clipaudit.calls.pred_probs import check_file
     from clipaudit.cli.console import print_line, safe, show_index
     from clipaudit.files import check_output
 
     exports = export or []
     leaks_file = out.with_suffix(".leaks.csv") if against else None
     _check_places(out, exports, [from_index, labels, names, prompts], raw_csv)
+    if pred_probs is not None:
+        check_file(pred_probs)
+        check_output(pred_probs, [from_index, labels, names, prompts, out, *exports])
     if leaks_file is not None:
         check_output(leaks_file, [from_index, labels, names, prompts, out, *exports])
         _check_against(against or [])
@@ -145,11 +157,22 @@ def select(
         index = _audit(cache, configured(preset, **changes), **scored)
     index.write(out)
     notes = [note for place in exports for note in write_export(index, place, raw=raw_csv and _is_csv(place))]
-    show_index(index, [out, *exports])
+    if pred_probs is not None:
+        _write_pred_probs(index, pred_probs, model, device)
+    show_index(index, [out, *exports, *([pred_probs] if pred_probs else [])])
     for note in notes:
         print_line(f"[yellow]note[/yellow] {safe(note)}")
     if leaks_file is not None and _leaks(index, cache, against or [], leaks_file) and fail_on_leaks:
         raise typer.Exit(1)
+
+
+def _write_pred_probs(index: CleanIndex, file: Path, model: str | None, device: str | None) -> None:
+    from clipaudit.calls.pred_probs import pred_probs
+    from clipaudit.cli.console import stages
+
+    with stages() as report:
+        report("writing probabilities")
+        pred_probs(index, file, model=model, device=device or "auto")
 
 
 def _check_against(caches: list[Path]) -> None:

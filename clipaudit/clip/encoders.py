@@ -28,6 +28,7 @@ from clipaudit.clip.devices import (
 from clipaudit.clip.trial import check_model_folder, check_processor, check_weights, model_faults, try_out
 from clipaudit.errors import ImageError, ModelError, PromptError
 from clipaudit.images.decoding import Preprocessing, opened
+from clipaudit.options.arguments import typed
 from clipaudit.options.shared import BATCH_SIZE, MODEL, PRECISION
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ MAX_EXACT_RATIO = 100
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 
+@typed
 @dataclass(frozen=True)
 class EncoderOptions:
     """How to load and run a model.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clipaudit import __version__
 from clipaudit.auditing.method import EstimateScores, decide
-from clipaudit.checked import NewerError, is_count, parse_json
 from clipaudit.config import AuditConfig
 from clipaudit.copies.groups import first_rows
 from clipaudit.errors import IndexFileError, UsageError
@@ -29,19 +28,26 @@ from clipaudit.index.check import (
     content_digest,
 )
 from clipaudit.index.copies import copies_in
+from clipaudit.index.document import FORMAT, parsed_metadata, renamed, without_metadata
 from clipaudit.index.file import REMEDY, read_table
-from clipaudit.index.format1 import former_columns, former_names, upgraded
+from clipaudit.index.format1 import former_columns
+from clipaudit.index.huggingface import KEY, features, with_indices, without_indices
 from clipaudit.index.marks import settled_by
 from clipaudit.index.metadata import IndexMetadata
+from clipaudit.index.views import Predicate, data_frame, filtered, in_html, in_words, part_of
+from clipaudit.options.arguments import typed
 from clipaudit.spelling import Spellings
-from clipaudit.vocabulary import OFF_TOPIC, SCORES, EstimateTerm
+from clipaudit.vocabulary import OFF_TOPIC, SCORES
 
-FORMAT = 2
+if TYPE_CHECKING:
+    import pandas as pd
+
 CLASSES_IN_A_MESSAGE = 10
 _METADATA_KEY, _DIGEST_KEY = b"clipaudit", b"clipaudit.digest"
 
 
-@dataclass(frozen=True)
+@typed
+@dataclass(frozen=True, repr=False)
 class CleanIndex:
     """An audit's result.
 
@@ -58,6 +64,12 @@ class CleanIndex:
     def __len__(self) -> int:
         """Number of samples, unreadable ones included."""
         return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        return f"CleanIndex({in_words(self)}; source={self.metadata.source!r})"
+
+    def _repr_html_(self) -> str:
+        return in_html(self)
 
     @property
     def config(self) -> AuditConfig:
@@ -138,6 +150,7 @@ class CleanIndex:
         """A person's marks were applied: there are the columns `reviewed` and `label_given`."""
         return "reviewed" in self.table.column_names
 
+    @typed
     def class_index(self, name: str) -> int:
         """The number of a class, by its name or by another spelling of it that could mean no other class.
 
@@ -184,6 +197,42 @@ class CleanIndex:
             result[term.name] = EstimateScores(index._class_indices(term.column("label")), scores)
         return result
 
+    def to_pandas(self) -> pd.DataFrame:
+        """All rows and columns as a data frame; class columns are categories, in the order of the classes.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return data_frame(self)
+
+    def filter(self, condition: Sequence[bool] | NDArray[np.bool_] | pc.Expression | Predicate) -> CleanIndex:
+        """An index of those samples that a condition holds for, in the same order; nothing is decided again.
+
+        Args:
+            condition: (n,) True or False for each sample; an expression such as `pc.field("p_wrong") > 0.9`; or a
+                function that is given each row as a dictionary. Where it says null, the sample is left out.
+
+        Raises:
+            UsageError: it is none of these, or of another length.
+        """
+        return replace(self, table=filtered(self.table, condition))
+
+    def subset(self, dataset: Any) -> Any:
+        """The clean part of the data set that was audited.
+
+        Args:
+            dataset: One item a sample, in the order of the index: a data set of Hugging Face `datasets`, or anything
+                with a length and numbered items, such as a data set of PyTorch.
+
+        Returns:
+            A `datasets.Dataset`, or a `torch.utils.data.Subset`.
+
+        Raises:
+            UsageError: it has another number of items, or none.
+        """
+        return part_of(dataset, self.clean_indices, len(self))
+
+    @typed
     def check_output(self, path: str | Path, inputs: Iterable[str | Path | None] = ()) -> None:
         """Refuse a file that cannot be written, or that would replace an input, the source or an image of the index.
 
@@ -194,17 +243,21 @@ class CleanIndex:
         ids = (sample_id for chunk in self.table["id"].chunks for sample_id in chunk.to_pylist())
         check_images(path, ids, self.metadata.root)
 
+    @typed
     def write(self, path: str | Path) -> None:
         """Write the index as Parquet; the file appears whole or not at all.
 
         Raises:
-            UsageError, ClipAuditError: as `check_output`, or the disk is full.
+            UsageError, ClipAuditError: as `check_output`, the disk is full, or the table has a column of its own by a
+                name that the file needs.
         """
         self.check_output(path)
         content = {"format": FORMAT, **self.metadata.to_dict()}
         document = json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
         digest = content_digest(self.table, columns_of(self.config.estimates), document).encode()
-        table = self.table.replace_schema_metadata({_METADATA_KEY: document, _DIGEST_KEY: digest})
+        table = with_indices(self.table, self.class_names)
+        said = {_METADATA_KEY: document, _DIGEST_KEY: digest, KEY: features(table, self.class_names)}
+        table = table.replace_schema_metadata(said)
         write_atomically(
             Path(path), lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         )
@@ -217,6 +270,7 @@ class CleanIndex:
         return np.asarray(pc.index_in(self.table[column].cast(pa.string()), names).to_numpy().astype(np.int64))
 
 
+@typed
 def read_index(path: str | Path) -> CleanIndex:
     """Read a clean index, after a check of everything in it.
 
@@ -228,9 +282,9 @@ def read_index(path: str | Path) -> CleanIndex:
     table = read_table(path)
     found = table.schema.metadata or {}
     if _METADATA_KEY not in found:
-        raise IndexFileError(_without_metadata(path, table))
+        raise IndexFileError(without_metadata(path, table))
     document = found[_METADATA_KEY]
-    number, metadata = _metadata(path, document)
+    number, metadata = parsed_metadata(path, document)
     estimates = metadata.config.estimates
     columns = former_columns(estimates) if number == 1 else columns_of(estimates)
     checked = checked_table(table.replace_schema_metadata(None), columns, metadata.class_names)
@@ -243,47 +297,7 @@ def read_index(path: str | Path) -> CleanIndex:
             f"{path} is not as clipaudit wrote it: it is damaged, or other software changed it. {REMEDY}"
             " To change an index yourself, use clipaudit.CleanIndex(table, metadata).write(path)."
         )
-    return CleanIndex(_renamed(path, checked, estimates) if number == 1 else checked, metadata, path)
-
-
-def _metadata(path: Path, document: bytes) -> tuple[int, IndexMetadata]:
-    """The number of the file's format, and what the file says about itself, as the newest format has it."""
-    try:
-        content = parse_json(document)
-        number = content.pop("format")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise IndexFileError(f"{path} has damaged metadata. {REMEDY}") from None
-    if not is_count(number) or not 1 <= number <= FORMAT:
-        raise IndexFileError(
-            f"{path} has the format {number!r:.40}, and this clipaudit ({__version__}) reads 1 to {FORMAT}: another"
-            " version wrote it. Update clipaudit, or make it again with: clipaudit select"
-        )
-    try:
-        return number, IndexMetadata.from_dict(upgraded(content) if number == 1 else content)
-    except NewerError as error:
-        raise IndexFileError(
-            f"{path} has {str(error)!r} in its metadata, which this clipaudit ({__version__}) does not know: a newer"
-            " version wrote it. Update clipaudit, or make it again with: clipaudit select"
-        ) from None
-    except ValueError as error:
-        raise IndexFileError(f"{path} has damaged metadata: {error}. {REMEDY}") from None
-
-
-def _renamed(path: Path, table: pa.Table, estimates: Sequence[EstimateTerm]) -> pa.Table:
-    """A table of format 1 with the names of its columns in format 2."""
-    names = {former: now for now, former in former_names(estimates).items()}
-    if taken := [name for name in names.values() if name in table.column_names]:
-        raise IndexFileError(
-            f"{path} is of format 1 and has a column {taken[0]!r} that is not clipaudit's, which is the name of another"
-            " column now. Rename it, or make the index again with: clipaudit select"
-        )
-    return table.rename_columns([names.get(name, name) for name in table.column_names])
-
-
-def _without_metadata(path: Path, table: pa.Table) -> str:
-    if {"id", "label", "status", "is_clean"} <= set(table.column_names):
-        return (
-            f"{path} has the columns of a clean index, but lost its metadata, which pandas, polars and other software"
-            f" leave out. {REMEDY}"
-        )
-    return f"{path} is no clean index: clipaudit did not write it. Make one with: clipaudit select"
+    checked = without_indices(checked, metadata.class_names, found)
+    if isinstance(checked, str):
+        raise IndexFileError(f"{path} is not as clipaudit wrote it: {checked}. {REMEDY}")
+    return CleanIndex(renamed(path, checked, estimates) if number == 1 else checked, metadata, path)

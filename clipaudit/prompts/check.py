@@ -11,17 +11,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipaudit.clip.encoders import Encoder
 from clipaudit.errors import PromptError
+from clipaudit.options.arguments import typed
 from clipaudit.prompts.sets import PromptClass, PromptSet, load_prompts, prompt_file
 from clipaudit.spelling import normalise
-
-if TYPE_CHECKING:
-    from clipaudit.clip.encoders import Encoder
 
 MIN_FEATURES, MAX_FEATURES = 6, 10
 MAX_FEATURE_CHARACTERS = 80
@@ -78,6 +77,7 @@ class PromptReport:
         return [finding.message for finding in self.findings if finding.severity == "warning"]
 
 
+@typed
 def check_prompts(
     name: str | Path, *, labels: Sequence[str] | None = None, encoder: Encoder | None = None
 ) -> PromptReport:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from clipaudit.errors import ModelError, PromptError, UsageError
 from clipaudit.files import check_output
+from clipaudit.options.arguments import typed
 from clipaudit.prompts.answers import parse_features
 from clipaudit.prompts.check import MAX_FEATURES, MIN_FEATURES
 from clipaudit.prompts.language_models import LanguageModel, Message, NoAnswerError
@@ -87,9 +88,10 @@ class GenerationProgress:
     last: ClassOutcome | None
 
 
+@typed
 def generate_prompts(
     source: str | Path,
-    out: Path,
+    out: str | Path,
     model: LanguageModel,
     *,
     n_features: int = 8,
@@ -116,6 +118,7 @@ def generate_prompts(
         PromptError: the file cannot be read or added to.
         SourceError, UsageError: the source cannot be read, or `n_features` is out of range.
     """
+    out = Path(out)
     _refuse_count(n_features)
     check_output(out, [source])
     text, prompts, wanted = _plan(source, out, options)

@@ -19,6 +19,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from clipaudit.errors import ClipAuditError, ModelError, UsageError
 from clipaudit.files import irregular
+from clipaudit.options.arguments import typed
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +59,7 @@ class NoAnswerError(ClipAuditError):
         self.retry_after = retry_after
 
 
+@typed
 class Endpoint:
     """A server with `POST {url}/chat/completions` as OpenAI defines it.
 
@@ -240,6 +242,7 @@ def _seconds(retry_after: str | None) -> float | None:
     return float(retry_after) if retry_after and retry_after.strip().isdecimal() else None
 
 
+@typed
 class LocalModel:
     """A text-generation model folder, run here. Code in the folder is never run; answers are greedy, so repeatable.
 
@@ -253,12 +256,13 @@ class LocalModel:
         UsageError: the device cannot be used.
     """
 
-    def __init__(self, folder: Path, *, device: str = "auto", max_new_tokens: int = MAX_NEW_TOKENS) -> None:
+    def __init__(self, folder: str | Path, *, device: str = "auto", max_new_tokens: int = MAX_NEW_TOKENS) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from clipaudit.clip.devices import choose_device
         from clipaudit.clip.trial import check_model_folder
 
+        folder = Path(folder)
         if not _is_folder(folder):
             raise ModelError(
                 f"{folder} is no folder of a language model. Name one, or a server's model with --endpoint URL."

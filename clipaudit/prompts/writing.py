@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clipaudit.errors import PromptError
 from clipaudit.files import check_output, write_atomically
+from clipaudit.options.arguments import typed
 from clipaudit.prompts.sets import (
     MAX_FILE_BYTES,
     PromptClass,
@@ -58,7 +59,8 @@ def source_classes(source: str | Path, options: SourceOptions | None = None) -> 
     return sorted({sample.label for sample in opened.samples()})
 
 
-def new_prompts(source: str | Path, out: Path, options: SourceOptions | None = None) -> PromptSet:
+@typed
+def new_prompts(source: str | Path, out: str | Path, options: SourceOptions | None = None) -> PromptSet:
     """Write a prompt file with every class of a source, without features, and with comments on how to add them.
 
     Args:
@@ -70,6 +72,7 @@ def new_prompts(source: str | Path, out: Path, options: SourceOptions | None = N
         PromptError: the file exists already, or a class name cannot be written down.
         SourceError, UsageError: as `source_classes`.
     """
+    out = Path(out)
     check_output(out, [source])
     if is_there(out):
         raise PromptError(f"{out} exists already and is not overwritten. Remove it, or name another file with --out.")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import write_atomically
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.options.arguments import typed
 from clipaudit.report.columns import Columns, read_columns, read_truth
 from clipaudit.text import printable
 
@@ -74,6 +75,7 @@ class _Audit:
     class_names: list[str]
 
 
+@typed
 def write_figure(index: CleanIndex, out: str | Path, *, truth: str | Path | None = None) -> None:
     """Draw an audit: score histograms, and given against suggested label of the samples called noisy.
 

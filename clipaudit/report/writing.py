@@ -12,6 +12,7 @@ import numpy as np
 from clipaudit.errors import UsageError
 from clipaudit.files import write_atomically
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.options.arguments import typed
 from clipaudit.options.kinds import COUNT
 from clipaudit.report.choice import choose
 from clipaudit.report.columns import read_columns, read_truth
@@ -48,6 +49,7 @@ class ReportSummary:
     reason: str | None
 
 
+@typed
 def write_report(
     index: CleanIndex,
     out: str | Path,

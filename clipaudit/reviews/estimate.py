@@ -15,6 +15,7 @@ from clipaudit.certainty.thresholds import CONFIDENCE, Interval, best_f1, interv
 from clipaudit.errors import UsageError
 from clipaudit.index.check import REVIEW_CHANCE
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.options.arguments import typed
 from clipaudit.reviews.survey import MARKS_NEEDED, SEED, Survey, has_estimate, marks_of, n_evidence, surveyed
 
 # How many more marks a review may go on with, for `narrowed`.
@@ -97,6 +98,7 @@ class Estimate:
         return (self.wrong_labels.high - self.wrong_labels.low) / 2
 
 
+@typed
 def estimate(index: CleanIndex) -> Estimate:
     """Estimate how many labels are wrong, from an index with a review.
 

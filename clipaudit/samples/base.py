@@ -15,6 +15,7 @@ import numpy as np
 
 from clipaudit.errors import ImageError, SourceError
 from clipaudit.files import irregular, read_at_most
+from clipaudit.options.arguments import typed
 from clipaudit.samples.names import checked_names
 from clipaudit.samples.values import is_missing, text_of
 from clipaudit.spelling import Spellings, tidy
@@ -60,6 +61,7 @@ class FaultySample(Sample):
     reason: str
 
 
+@typed
 @dataclass(frozen=True)
 class SourceOptions:
     """How to read a source.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from clipaudit.options import Option
+from clipaudit.options.arguments import typed
 from clipaudit.options.kinds import Choice
 from clipaudit.training.config import TrainConfig
 
@@ -33,6 +34,7 @@ RECIPE = Option(
 )
 
 
+@typed
 def recipe(name: str | None = None, **changes: Any) -> TrainConfig:
     """The configuration of a published recipe, or the default one, with changes (None changes nothing).
 
