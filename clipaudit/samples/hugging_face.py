@@ -29,6 +29,10 @@ class Dataset(Protocol):
         """The same rows in another form, without transforms."""
 
 
+# Messages name what a caller has, not this stand-in for it.
+Dataset.__module__ = "datasets"
+
+
 def is_dataset(value: object) -> TypeGuard[Dataset]:
     """Whether a value is a data set of the library `datasets`; it need not be imported for that."""
     return any(kind.__module__.startswith("datasets.") for kind in type(value).__mro__)
