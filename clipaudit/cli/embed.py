@@ -21,8 +21,9 @@ def embed(
         Path,
         typer.Argument(
             help="Folder of class folders (photos/cat/1.jpg); manifest (CSV, TSV, JSONL, Parquet) with a path and a"
-            " label column; Parquet file, or folder of them, with an image column; or a pattern of such files in"
-            " quotes: 'data/train-*.parquet'.",
+            " label column; Parquet file, or folder of them, with an image column; a pattern of such files in"
+            " quotes: 'data/train-*.parquet'; or what a labelling tool wrote: Label Studio export, CVAT file, COCO"
+            " file, FiftyOne data set.",
             show_default=False,
         ),
     ],
@@ -51,7 +52,7 @@ def embed(
     from clipaudit.cli.console import EmbedDisplay, show_embed_summary
     from clipaudit.clip.encoders import EncoderOptions
 
-    columns = {entry.name: changes.pop(entry.name, None) for entry in COLUMNS}
+    columns = {entry.name: changes.pop(entry.name, entry.default) for entry in COLUMNS}
     with EmbedDisplay() as display:
         summary = run(
             source,

@@ -65,8 +65,15 @@ IMAGE_COLUMN = Option(
     unset="recognised",
     name="image_column",
 )
+CROPS = Option(
+    False,
+    Switch(),
+    "Take each labelled box of a labelling tool's file for a sample, in place of each image",
+    "Source",
+    name="crops",
+)
 # Fields of `clipaudit.SourceOptions`.
-COLUMNS = (PATH_COLUMN, LABEL_COLUMN, IMAGE_COLUMN)
+COLUMNS = (PATH_COLUMN, LABEL_COLUMN, IMAGE_COLUMN, CROPS)
 TRAIN_PRECISION = Option(
     "auto",
     Choice({"auto": "mixed on a GPU that has it", "bfloat16": "mixed", "float32": ""}),

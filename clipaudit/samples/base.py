@@ -30,7 +30,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 NAMES_SHOWN = 3
 # How an id leads to an image: it is the path of a file, or a row of a file.
-FILES, ROWS = "files", "rows"
+FILES, ROWS, CROPS = "files", "rows", "crops"
 _INDEX = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -40,7 +40,7 @@ class Sample:
 
     Attributes:
         id: Unique inside the source and the same on every machine: the path relative to the source's root with `/`
-            separators (absolute where the file lies elsewhere), or `file.parquet#row`.
+            separators (absolute where the file lies elsewhere), `file.parquet#row`, or `path#x,y,w,h` for a box.
         label: Class name.
         size: Bytes of the file that holds the image; -1 where there is none.
         modified: Time of its last change in nanoseconds; with `size` the sign that the image is still the same.
@@ -68,6 +68,7 @@ class SourceOptions:
         label_column: Column with the labels; None recognises the usual names.
         image_column: Column of a Parquet data set with the image bytes; None recognises the usual names and images.
         names: Class names by class index, for labels that are indices. Their order is the order of the classes.
+        crops: Of a labelling tool's file: one sample a box instead of one an image.
 
     Raises:
         SourceError: one of the names is no class name, or comes twice.
@@ -77,6 +78,7 @@ class SourceOptions:
     label_column: str | None = None
     image_column: str | None = None
     names: Sequence[str] | None = None
+    crops: bool = False
 
     def __post_init__(self) -> None:
         if self.names is not None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from clipaudit.samples.coco import COCO
+from clipaudit.samples.cvat import CVAT
+from clipaudit.samples.fiftyone import FIFTYONE
 from clipaudit.samples.folder import CLASS_FOLDERS
+from clipaudit.samples.label_studio import LABEL_STUDIO
 from clipaudit.samples.manifest import MANIFEST
 from clipaudit.samples.parquet import PARQUET
 from clipaudit.samples.place import Kind
 
 # As messages list them: from what most people have to the most particular.
-KINDS: tuple[Kind, ...] = (CLASS_FOLDERS, MANIFEST, PARQUET)
+KINDS: tuple[Kind, ...] = (CLASS_FOLDERS, MANIFEST, PARQUET, LABEL_STUDIO, CVAT, COCO, FIFTYONE)
 
 
 def any_kind(words: Iterable[str]) -> str:

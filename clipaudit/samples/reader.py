@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from clipaudit.errors import ImageError, SourceError
-from clipaudit.samples.base import FILES, ROWS, read_file
+from clipaudit.samples.base import CROPS, FILES, ROWS, read_file
+from clipaudit.samples.crops import Crops
 from clipaudit.samples.image_column import ImageColumn
 
 
@@ -66,7 +67,7 @@ class _Way(Protocol):
     def read(self, sample_id: str) -> bytes: ...
 
 
-_WAYS: dict[str, Callable[[Path, str | None], _Way]] = {FILES: _Files, ROWS: _Rows}
+_WAYS: dict[str, Callable[[Path, str | None], _Way]] = {FILES: _Files, ROWS: _Rows, CROPS: Crops}
 
 
 class ImageReader:
