@@ -178,7 +178,7 @@ def test_two_questions_and_another_field(tmp_path: Path) -> None:
     file = write_json(tmp_path / "t.json", content)
     with pytest.raises(SourceError, match="--path-column"):
         open_source(file)
-    with pytest.raises(SourceError, match="'class' here and for 'quality'.*--label-column"):
+    with pytest.raises(SourceError, match=r"'class' here and for 'quality'.*--label-column"):
         labels(open_source(file, SourceOptions(path_column="photo")))
     options = SourceOptions(path_column="photo", label_column="class")
     assert labels(open_source(file, options)) == ["cat"]
@@ -260,7 +260,7 @@ def test_boxes_at_the_edge_twice_and_outside(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="encloses nothing of the image, which has 40 x 30"):
         source.read("a.png#50,1,5,5")
     both = {"a.png": [("cat", 1, 1, 5, 5), ("dog", 1, 1, 5, 5)]}
-    with pytest.raises(SourceError, match="'cat' and 'dog'. Keep one"):
+    with pytest.raises(SourceError, match=r"'cat' and 'dog'\. Keep one"):
         ids(open_source(coco(tmp_path / "u.json", boxes=both), CROPS))
 
 

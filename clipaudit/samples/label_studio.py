@@ -22,6 +22,7 @@ from clipaudit.text import excerpt
 
 # The field of a task's data with the id, in tasks that clipaudit exported.
 KEY = "clipaudit_id"
+FORM = "Label Studio export"
 _IMAGE = "image"
 _LOCAL, _UPLOADED = "/data/local-files", "/data/upload/"
 _RECTANGLES = ("rectanglelabels", "rectangle")
@@ -216,9 +217,7 @@ def _found(place: Place) -> str | None:
 def _open(place: Place) -> AnnotationSource:
     options: SourceOptions = place.options
     tasks = Tasks(place.path, place.json, options.label_column, options.path_column)
-    listing = Listing(
-        place.path, "Label Studio export", place.path.resolve().parent, tasks.images, ("images", "media"), entry="task"
-    )
+    listing = Listing(place.path, FORM, place.path.resolve().parent, tasks.images, ("images", "media"), entry="task")
     return AnnotationSource(listing, options)
 
 

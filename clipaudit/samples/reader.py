@@ -32,6 +32,11 @@ class Origin(Protocol):
         """How an id leads to its image; None where an earlier version did not say."""
 
 
+def access_of(origin: Origin) -> str:
+    """How an id leads to its image. Earlier versions did not say it, and had two ways."""
+    return origin.access or (FILES if origin.image_column is None else ROWS)
+
+
 class _Files:
     """The id is a path below the root."""
 
@@ -82,8 +87,7 @@ class ImageReader:
     """
 
     def __init__(self, origin: Origin, images: str | Path | None = None) -> None:
-        # Earlier versions said no way, and had two.
-        access = origin.access or (FILES if origin.image_column is None else ROWS)
+        access = access_of(origin)
         if access not in _WAYS:
             raise SourceError(f"this clipaudit does not know how to reach images by {access!r}. Update clipaudit.")
         self.root = Path(images or origin.root)
