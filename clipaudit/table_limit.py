@@ -20,9 +20,15 @@ def table_limit(path: Path, least: int) -> int:
         UsageError: VARIABLE is no number.
         OSError: the file cannot be looked at.
     """
+    given = given_limit()
+    return max(least, _EXPANSION * path.stat().st_size) if given is None else given
+
+
+def given_limit() -> int | None:
+    """Bytes by VARIABLE; None where it is not set, and UsageError where it is no number."""
     text = os.environ.get(VARIABLE)
     if not text:
-        return max(least, _EXPANSION * path.stat().st_size)
+        return None
     try:
         return int(float(text) * GIGABYTE)
     except (ValueError, OverflowError):

@@ -23,6 +23,7 @@ from clipaudit.options.shared import COPIES, ON_CONFLICT
 from clipaudit.reviews.agreement import Agreement, Disagreement, agreements, united
 from clipaudit.reviews.marks_file import Mark, MarksFile, read_marks
 from clipaudit.reviews.survey import calibrated
+from clipaudit.reviews.tool_marks import TOOL_SUFFIXES, tool_marks
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def apply_marks(
     Args:
         index: From `select`, `read_index` or an earlier review.
         marks: A table (CSV, TSV, JSONL, Parquet) with the columns `id`, `mark` and `label`, or several tables, one a
-            reviewer; `label` only for "relabel". Rows without a mark are passed over.
+            reviewer; `label` only for "relabel". Rows without a mark are passed over. Or what Label Studio (.json) or
+            CVAT (.xml) exported after a review there: another label there is "relabel", and one that was submitted
+            unchanged is "right".
         on_conflict: What to do where files disagree: "refuse"; take the mark of the "first" or "last" file; "unsure".
         copies: A mark counts for the copies of its image, too, unless they have marks of their own.
 
@@ -83,7 +86,7 @@ def apply_marks(
         UsageError: a file of a kind that is not read, or another word for `on_conflict`.
     """
     decided_by = ON_CONFLICT.take(on_conflict)
-    files = [read_marks(Path(file), index) for file in ([marks] if isinstance(marks, str | Path) else marks)]
+    files = [_read(Path(file), index) for file in ([marks] if isinstance(marks, str | Path) else marks)]
     by_row, disagreements = united(files, index, decided_by)
     if COPIES.take(copies):
         by_row = {**_of_copies(index, by_row), **by_row}
@@ -95,6 +98,10 @@ def apply_marks(
     notes = tuple(note for file in files for note in file.notes)
     found = replace(summary, notes=notes, agreements=agreements(files), disagreements=tuple(disagreements))
     return calibrated(CleanIndex(table, metadata)), found
+
+
+def _read(file: Path, index: CleanIndex) -> MarksFile:
+    return (tool_marks if file.suffix.lower() in TOOL_SUFFIXES else read_marks)(file, index)
 
 
 def _of_copies(index: CleanIndex, by_row: Mapping[int, Mark]) -> dict[int, Mark]:

@@ -27,8 +27,9 @@ def apply(
         list[Path],
         typer.Argument(
             help="Marks that the report or the review page exported, or a filled-in queue.csv: a table with the columns"
-            " id, mark (right, relabel, suggested, drop or unsure) and label (the new class, for relabel). Several"
-            " files, one a reviewer, are compared.",
+            " id, mark (right, relabel, suggested, drop or unsure) and label (the new class, for relabel). Or what"
+            " Label Studio (.json) or CVAT (.xml) exported after a review there. Several files, one a reviewer, are"
+            " compared.",
             show_default=False,
         ),
     ],

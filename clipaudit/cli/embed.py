@@ -22,8 +22,9 @@ def embed(
         typer.Argument(
             help="Folder of class folders (photos/cat/1.jpg), or an archive of them (zip, tar); manifest (CSV, TSV,"
             " JSONL, Parquet) with a path and a label column; described folder, with such a manifest named metadata;"
-            " Parquet file, or folder of them, with an image column; saved data set of the library datasets; or"
-            " WebDataset shards. A pattern in quotes names several files: 'data/train-*.parquet', 'x/{00..99}.tar'.",
+            " Parquet file, or folder of them, with an image column; saved data set of the library datasets; WebDataset"
+            " shards; or what a labelling tool wrote: Label Studio export, CVAT file, COCO file, FiftyOne data set. A"
+            " pattern in quotes names several files: 'data/train-*.parquet', 'x/{00..99}.tar'.",
             show_default=False,
         ),
     ],
@@ -52,7 +53,7 @@ def embed(
     from clipaudit.cli.console import EmbedDisplay, show_embed_summary
     from clipaudit.clip.encoders import EncoderOptions
 
-    columns = {entry.name: changes.pop(entry.name, None) for entry in COLUMNS}
+    columns = {entry.name: changes.pop(entry.name, entry.default) for entry in COLUMNS}
     with EmbedDisplay() as display:
         summary = run(
             source,

@@ -55,7 +55,7 @@ Names = Annotated[
 ]
 
 
-def source_options(names: Path | None, **columns: str | None) -> SourceOptions:
+def source_options(names: Path | None, **columns: Any) -> SourceOptions:
     """How to read a source: the file of --names, and the columns by the fields of SourceOptions."""
     from clipaudit.samples import SourceOptions, read_names
 

@@ -11,6 +11,7 @@ from clipaudit.cli import options
 from clipaudit.config import PRESET, PRESETS, AuditConfig
 from clipaudit.config import preset as configured
 from clipaudit.errors import UsageError
+from clipaudit.options.shared import EXPORT_FORMAT
 from clipaudit.text import excerpt
 
 if TYPE_CHECKING:
@@ -31,10 +32,12 @@ def select(
         list[Path] | None,
         typer.Option(
             help="Write it in another form, too: .csv or .jsonl (all rows), .txt (clean paths), .npy (clean rows),"
-            " or a folder of links to the clean images. May be given several times.",
+            " .xml or .json (for labelling tools), or a folder of links to the clean images. May be given several"
+            " times.",
             show_default=False,
         ),
     ] = None,
+    export_format: Annotated[str | None, options.declared(EXPORT_FORMAT)] = None,
     raw_csv: Annotated[
         bool,
         typer.Option(
@@ -130,7 +133,8 @@ def select(
 
     exports = export or []
     leaks_file = out.with_suffix(".leaks.csv") if against else None
-    _check_places(out, exports, [from_index, labels, names, prompts], raw_csv)
+    formats = _formats(exports, export_format)
+    _check_places(out, formats, [from_index, labels, names, prompts], raw_csv)
     if pred_probs is not None:
         check_file(pred_probs)
         check_output(pred_probs, [from_index, labels, names, prompts, out, *exports])
@@ -156,7 +160,11 @@ def select(
     else:
         index = _audit(cache, configured(preset, **changes), **scored)
     index.write(out)
-    notes = [note for place in exports for note in write_export(index, place, raw=raw_csv and _is_csv(place))]
+    notes = [
+        note
+        for place, form in formats
+        for note in write_export(index, place, raw=raw_csv and _is_csv(place), format=form)
+    ]
     if pred_probs is not None:
         _write_pred_probs(index, pred_probs, model, device)
     show_index(index, [out, *exports, *([pred_probs] if pred_probs else [])])
@@ -278,16 +286,31 @@ def _is_by_review(changes: dict[str, Any]) -> bool:
     return threshold == _REVIEWED
 
 
-def _check_places(out: Path, exports: list[Path], inputs: list[Path | str | None], raw_csv: bool) -> None:
+def _check_places(
+    out: Path, formats: list[tuple[Path, str | None]], inputs: list[Path | str | None], raw_csv: bool
+) -> None:
     """Refuse what cannot be written, before the audit."""
     from clipaudit.calls.export import check_export
     from clipaudit.files import check_output
 
     check_output(out, inputs)
-    for number, place in enumerate(exports):
-        check_export(place, [*inputs, out, *exports[:number]])
+    exports = [place for place, _ in formats]
+    for number, (place, form) in enumerate(formats):
+        check_export(place, [*inputs, out, *exports[:number]], format=form)
     if raw_csv and not any(map(_is_csv, exports)):
         raise UsageError("--raw-csv is about --export FILE.csv, which is not asked for.")
+
+
+def _formats(exports: list[Path], wanted: str | None) -> list[tuple[Path, str | None]]:
+    """Each export with its format: the wanted one where the ending is that of its files, else that of the ending."""
+    from clipaudit.exports.formats import ending_of
+
+    if wanted is None:
+        return [(place, None) for place in exports]
+    ending = ending_of(wanted)
+    if all(place.suffix.lower() != ending for place in exports):
+        raise UsageError(f"--export-format {wanted} is about --export FILE{ending}, which is not asked for.")
+    return [(place, wanted if place.suffix.lower() == ending else None) for place in exports]
 
 
 def _is_csv(place: Path) -> bool:

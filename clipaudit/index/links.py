@@ -12,6 +12,7 @@ from clipaudit.errors import ClipAuditError, UsageError
 from clipaudit.files import NAME_BYTES, new_folder
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.samples.base import FILES
+from clipaudit.samples.reader import access_of
 
 # Neither a folder of its own nor, on Windows, a name: separators, control characters and what stands for patterns.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
@@ -28,7 +29,7 @@ def link_images(index: CleanIndex, folder: Path) -> list[str]:
         UsageError: the images are rows of a Parquet file.
         ClipAuditError: the folder exists or cannot be made, or no clean image is there.
     """
-    if index.metadata.access not in (None, FILES) or index.metadata.image_column is not None:
+    if access_of(index.metadata) != FILES:
         raise UsageError(
             f"{folder}: the images are no files of their own, so that they cannot be linked. Export .txt or .npy."
         )

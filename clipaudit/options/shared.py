@@ -65,8 +65,30 @@ IMAGE_COLUMN = Option(
     unset="recognised",
     name="image_column",
 )
+CROPS = Option(
+    False,
+    Switch(),
+    "Take each labelled box of a labelling tool's file for a sample, in place of each image",
+    "Source",
+    name="crops",
+)
 # Fields of `clipaudit.SourceOptions`.
-COLUMNS = (PATH_COLUMN, LABEL_COLUMN, IMAGE_COLUMN)
+COLUMNS = (PATH_COLUMN, LABEL_COLUMN, IMAGE_COLUMN, CROPS)
+EXPORT_FORMAT = Option(
+    None,
+    Choice(
+        {
+            "label-studio": "tasks with predictions, the most doubtful first; .json",
+            "cvat": "tags of images; .xml",
+            "coco": ".json",
+            "fiftyone": "labels.json",
+        }
+    ),
+    "Labelling tool that exports are for, where their ending does not say it",
+    "Options",
+    unset="by the ending",
+    name="export_format",
+)
 TRAIN_PRECISION = Option(
     "auto",
     Choice({"auto": "mixed on a GPU that has it", "bfloat16": "mixed", "float32": ""}),

@@ -32,7 +32,7 @@ IMAGE_SUFFIXES = frozenset(
 NAMES_SHOWN = 3
 # How an id leads to an image: it is the path of a file, or a row of a file.
 FILES, ROWS, DATASET, IN_PYTHON = "files", "rows", "dataset", "python"
-MEMBERS, SHARDS = "members", "shards"
+MEMBERS, SHARDS, CROPS = "members", "shards", "crops"
 _INDEX = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -42,7 +42,7 @@ class Sample:
 
     Attributes:
         id: Unique inside the source and the same on every machine: the path relative to the source's root with `/`
-            separators (absolute where the file lies elsewhere), or `file.parquet#row`.
+            separators (absolute where the file lies elsewhere), `file.parquet#row`, or `path#x,y,w,h` for a box.
         label: Class name.
         size: Bytes of the file that holds the image; -1 where there is none.
         modified: Time of its last change in nanoseconds; with `size` the sign that the image is still the same.
@@ -71,6 +71,7 @@ class SourceOptions:
         label_column: Column with the labels; None recognises the usual names.
         image_column: Column of a Parquet data set with the image bytes; None recognises the usual names and images.
         names: Class names by class index, for labels that are indices. Their order is the order of the classes.
+        crops: Of a labelling tool's file: one sample a box instead of one an image.
 
     Raises:
         SourceError: one of the names is no class name, or comes twice.
@@ -80,6 +81,7 @@ class SourceOptions:
     label_column: str | None = None
     image_column: str | None = None
     names: Sequence[str] | None = None
+    crops: bool = False
 
     def __post_init__(self) -> None:
         if self.names is not None:

@@ -40,4 +40,5 @@ DESCRIBED = Kind(
     open=lambda place: DescribedFolder(place.described or place.path, place.options),
     missed=lambda place: None,
     instead=lambda place: f"name the table: {place.described}",
+    certain=True,
 )

@@ -89,8 +89,7 @@ def _no_images(folder: Path) -> str:
 
 
 def _found(place: Place) -> str | None:
-    # A table that describes the folder says more than its subfolders.
-    if place.form != "folder" or place.described:
+    if place.form != "folder":
         return None
     classes = [top.name for top in top_folders(place.path.resolve())]
     return f"class folders with images ({some(classes)})" if classes else None

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from clipaudit.samples.archive_folders import ARCHIVE
+from clipaudit.samples.coco import COCO
+from clipaudit.samples.cvat import CVAT
 from clipaudit.samples.described import DESCRIBED
+from clipaudit.samples.fiftyone import FIFTYONE
 from clipaudit.samples.folder import CLASS_FOLDERS
+from clipaudit.samples.label_studio import LABEL_STUDIO
 from clipaudit.samples.manifest import MANIFEST
 from clipaudit.samples.parquet import PARQUET
 from clipaudit.samples.place import Kind
@@ -14,7 +18,10 @@ from clipaudit.samples.saved_dataset import SAVED_DATASET
 from clipaudit.samples.webdataset import WEBDATASET
 
 # As messages list them: from what most people have to the most particular.
-KINDS: tuple[Kind, ...] = (CLASS_FOLDERS, ARCHIVE, DESCRIBED, MANIFEST, PARQUET, SAVED_DATASET, WEBDATASET)
+KINDS: tuple[Kind, ...] = (
+    *(CLASS_FOLDERS, ARCHIVE, DESCRIBED, MANIFEST, PARQUET, SAVED_DATASET, WEBDATASET),
+    *(LABEL_STUDIO, CVAT, COCO, FIFTYONE),
+)
 
 
 def any_kind(words: Iterable[str]) -> str:

@@ -18,9 +18,9 @@ def open_source(path: str | Path | Dataset, options: SourceOptions | None = None
 
     A folder is read as one subfolder a class, or, where it holds Parquet files with images, as one Parquet data set. A
     Parquet file with an image column (bytes, or the Hugging Face struct `{bytes, path}`) is a data set, without one a
-    manifest. CSV, TSV and JSONL files are manifests. `data/train-*.parquet` names the Parquet files that match. What
-    the library `datasets` has saved is read, and its `Dataset` itself. docs/sources.md tells how each is decided, and
-    what is refused.
+    manifest. CSV, TSV and JSONL files are manifests. Of JSON and XML files, those of labelling tools are read.
+    `data/train-*.parquet` names the Parquet files that match. What the library `datasets` has saved is read, and its
+    `Dataset` itself. docs/sources.md tells how each is decided, and what is refused.
 
     Raises:
         SourceError: nothing is there, what is there has no labelled images, or it cannot be what it looks like.
@@ -31,12 +31,17 @@ def open_source(path: str | Path | Dataset, options: SourceOptions | None = None
         return DatasetSource(path, options)
     place = _look(Path(str(path)), options)
     found = [(kind, words) for kind in KINDS if (words := kind.found(place))]
+    found = [pair for pair in found if pair[0].certain] or found
     if len(found) > 1:
         # "Them" in what to do instead is what was named last.
         instead = ", or ".join(kind.instead(place) for kind, _ in reversed(found))
         raise SourceError(f"{path} has {' and '.join(words for _, words in found)}. Say which are meant: {instead}.")
     if found:
-        return found[0][0].open(place)
+        kind, words = found[0]
+        if place.options.crops and not kind.boxes:
+            with_boxes = any_kind(other.name for other in KINDS if other.boxes)
+            raise UsageError(f"{path} holds {words}, which have no boxes: --crops is for {with_boxes}.")
+        return kind.open(place)
     # The most particular kind first: who has something like it rarely means another.
     for kind in reversed(KINDS):
         if words := kind.missed(place):

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import irregular
 from clipaudit.samples.base import Source, SourceOptions
+from clipaudit.samples.documents import read_json
 from clipaudit.samples.image_column import image_column
 from clipaudit.samples.parquet_files import ParquetFiles
 from clipaudit.samples.tables import LABEL_COLUMNS, TABLE_SUFFIXES, open_table, same_column
@@ -92,6 +93,11 @@ class Place:
         is_hub = self.form == "folder" and not self.parquet_files and next(inside.glob("*.parquet"), None) is not None
         return Place(inside, self.options, "folder") if is_hub else self
 
+    @cached_property
+    def json(self) -> Any:
+        """What a .json file says; None where it is none, and SourceError where it is damaged."""
+        return read_json(self.path) if self.suffix == ".json" else None
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -105,6 +111,8 @@ class Kind:
         missed: Where nothing of any kind was found: why not of this one, and what to name instead; None where the
             place is nothing like it.
         instead: What to do where another kind is at the same place, too.
+        certain: A file there says what it is, so that kinds that guess by what lies around it stand back.
+        boxes: Its images may have labelled boxes, which `SourceOptions.crops` reads.
     """
 
     name: str
@@ -113,6 +121,8 @@ class Kind:
     open: Callable[[Place], Source]
     missed: Callable[[Place], str | None]
     instead: Callable[[Place], str]
+    certain: bool = False
+    boxes: bool = False
 
 
 def expanded(pattern: str) -> list[str]:

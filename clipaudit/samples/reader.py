@@ -12,7 +12,18 @@ from typing import Protocol
 
 from clipaudit.errors import ImageError, SourceError
 from clipaudit.samples.archive_folders import ArchiveImages
-from clipaudit.samples.base import DATASET, FILES, IN_PYTHON, MEMBERS, ROWS, SHARDS, SourceOptions, read_file
+from clipaudit.samples.base import (
+    CROPS,
+    DATASET,
+    FILES,
+    IN_PYTHON,
+    MEMBERS,
+    ROWS,
+    SHARDS,
+    SourceOptions,
+    read_file,
+)
+from clipaudit.samples.crops import Crops
 from clipaudit.samples.hugging_face import Dataset, DatasetSource, is_dataset
 from clipaudit.samples.image_column import ImageColumn
 from clipaudit.samples.saved_dataset import STATE, SavedImages
@@ -33,6 +44,11 @@ class Origin(Protocol):
     @property
     def access(self) -> str | None:
         """How an id leads to its image; None where an earlier version did not say."""
+
+
+def access_of(origin: Origin) -> str:
+    """How an id leads to its image. Earlier versions did not say it, and had two ways."""
+    return origin.access or (FILES if origin.image_column is None else ROWS)
 
 
 class _Files:
@@ -89,6 +105,7 @@ _WAYS: dict[str, Callable[[Path, str | None], _Way]] = {
     IN_PYTHON: _InPython,
     MEMBERS: ArchiveImages,
     SHARDS: ShardImages,
+    CROPS: Crops,
 }
 
 
@@ -107,8 +124,7 @@ class ImageReader:
         if is_dataset(images):
             self._way: _Way = DatasetSource(images, SourceOptions(image_column=origin.image_column))
             return
-        # Earlier versions said no way, and had two.
-        access = origin.access or (FILES if origin.image_column is None else ROWS)
+        access = access_of(origin)
         if access not in _WAYS:
             raise SourceError(f"this clipaudit does not know how to reach images by {access!r}. Update clipaudit.")
         self._way = _WAYS[access](Path(str(images or origin.root)), origin.image_column)

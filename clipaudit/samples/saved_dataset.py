@@ -140,4 +140,5 @@ SAVED_DATASET = Kind(
     open=lambda place: SavedDatasetSource(place.path, place.options),
     missed=_missed,
     instead=lambda place: f"move {STATE} elsewhere",
+    certain=True,
 )
