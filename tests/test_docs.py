@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import typer
 from conftest import DIGITS, write_class_folders
+from tool_files import coco, cvat, fiftyone, label_studio
 from typer.core import TyperCommand
 
 import clipaudit
@@ -105,6 +106,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text("\n".join(["id,mark,label", *marks[:120]]) + "\n")
     cache = clipaudit.embed(folder / "photos", cache=folder / ".clipaudit" / "photos", encoder=DIGITS).cache
     clipaudit.select(cache, device="cpu").write(folder / "clean.parquet")
+    found = {f"photos/{name}": label for name, label in truth.items()}
+    for write, file in ((label_studio, "tasks.json"), (cvat, "annotations.xml"), (coco, "instances.json")):
+        write(folder / file, found)
+    fiftyone(folder / "labels.json", found)
+    coco(folder / "boxes.json", boxes={name: [(label, 2, 2, 20, 24)] for name, label in found.items()})
     return folder
 
 

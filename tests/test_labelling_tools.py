@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tool_files import choice, coco, cvat, fiftyone, label_studio, rectangles, t
 import clipaudit
 from clipaudit import SourceOptions, TrainConfig
 from clipaudit.errors import ImageError, SourceError, UsageError
-from clipaudit.samples import open_source
+from clipaudit.samples import open_source, read_sample
 from clipaudit.samples.reader import ImageReader
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -524,3 +526,67 @@ def test_the_command_line_shows_no_traceback(tmp_path: Path, run_cli: Cli) -> No
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
         assert folder.name in "".join(done.stderr.split())
+
+
+# What no field should hold; "\ud800" is half a character.
+STRANGE: list[Any] = [None, True, -1, 1e308, float("nan"), 10**30, "", "x", "\0", "\ud800", "../../x", "/etc/passwd"]
+STRANGE += ["a" * 5000, [], {}, [[]], {"a": 1}, [1, 2, 3, 4], "http://[", "data:x", "/data/local-files/?d=%00", "nan"]
+
+
+def damaged(content: Any, rng: random.Random) -> Any:
+    """A JSON document with one value deleted, doubled or replaced."""
+    places = [(parent, key) for parent in nested(content) for key in keys_of(parent)]
+    parent, key = rng.choice(places)
+    kind = rng.random()
+    if kind < 0.2:
+        del parent[key]
+    elif kind < 0.4 and isinstance(parent, list):
+        parent.append(json.loads(json.dumps(parent[key])))
+    else:
+        parent[key] = json.loads(json.dumps(rng.choice(STRANGE)))
+    return content
+
+
+def nested(content: Any) -> Iterator[Any]:
+    if isinstance(content, dict | list):
+        yield content
+        for key in keys_of(content):
+            yield from nested(content[key])
+
+
+def keys_of(parent: Any) -> list[Any]:
+    return list(parent) if isinstance(parent, dict) else list(range(len(parent)))
+
+
+def test_random_damage_is_a_sentence_or_a_sample(tmp_path: Path) -> None:
+    root = touch(tmp_path, *LABELS)
+    boxes = {name: [("cat", 1, 2, 10, 8), ("dog", 5, 5, 8, 8)] for name in LABELS}
+    tasks = [task(number, name, rectangles(found, (28, 28))) for number, (name, found) in enumerate(boxes.items())]
+    files = [TOOLS[tool](root) for tool in TOOLS]
+    files += [coco(root / "boxes.json", boxes=boxes), write_json(root / "rectangles.json", tasks)]
+    n_read = 0
+    for seed in range(600):
+        rng = random.Random(seed)
+        whole = rng.choice(files)
+        file = root / f"damaged{whole.suffix}"
+        if whole.suffix == ".json":
+            write_json(file, damaged(json.loads(whole.read_text()), rng))
+        else:
+            data = bytearray(whole.read_bytes())
+            data[rng.randrange(len(data))] = rng.randrange(256)
+            file.write_bytes(data)
+        try:
+            source = open_source(file, SourceOptions(crops=rng.random() < 0.5))
+            for sample in source.samples():
+                assert not sample.id.startswith("..")
+                sample.id.encode()
+                with suppress(ImageError):
+                    read_sample(source, sample)
+                n_read += 1
+            said = [*source.notes(), *source.decided().values()]
+        except (SourceError, UsageError) as error:
+            said = [str(error)]
+        for text in said:
+            text.encode()
+            assert len(text) < 1500
+    assert n_read > 100

@@ -39,7 +39,7 @@ class CocoFile:
         self._names = self._categories(field(document, "categories", list, str(path)))
         self._by_image: defaultdict[_Id, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
         for place, annotation in objects(field(document, "annotations", list, str(path)), "annotation", str(path)):
-            where = f"{path}, annotation {annotation.get('id', place)!s:.40}"
+            where = f"{path}, annotation {_name(annotation, place)}"
             self._by_image[field(annotation, "image_id", (int, str), where)].append((where, annotation))
 
     def _categories(self, found: Sequence[Any]) -> dict[_Id, str]:
@@ -69,7 +69,7 @@ class CocoFile:
         """All images, with the categories of their annotations as labels."""
         known: set[_Id] = set()
         for place, image in objects(self._images, "image", str(self.path)):
-            where = f"{self.path}, image {image.get('id', place)!s:.40}"
+            where = f"{self.path}, image {_name(image, place)}"
             key = field(image, "id", (int, str), where)
             if key in known:
                 raise SourceError(f"{where}: another image has the same id. Give each one its own.")
@@ -98,6 +98,11 @@ class CocoFile:
             if bbox := annotation.get("bbox"):
                 boxes.append(_box(bbox, self._names[category], where))
         return labels, boxes
+
+
+def _name(entry: Mapping[str, Any], place: int) -> str:
+    """What a message calls an entry: its id, or its place where it has none."""
+    return excerpt(entry["id"]) if "id" in entry else f"number {place:,}"
 
 
 def _box(bbox: object, label: str, where: str) -> Box:

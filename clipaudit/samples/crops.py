@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # No picture that is decoded has an edge of this length.
 MAX_EDGE = 10_000_000
 # Boxes of one image follow each other, and the decoding threads work on neighbouring ones.
-CACHED_PICTURES, CACHED_PIXELS = 4, 25_000_000
+CACHED_PICTURES, CACHED_PIXELS = 4, 12_000_000
 _BOX = re.compile(r"([0-9]{1,8}),([0-9]{1,8}),([0-9]{1,8}),([0-9]{1,8})")
 
 

@@ -18,7 +18,7 @@ from clipaudit.samples.crops import Box, number
 from clipaudit.samples.documents import objects
 from clipaudit.samples.locations import ADDRESS, SERVED, UPLOAD
 from clipaudit.samples.place import Kind, Place
-from clipaudit.text import excerpt
+from clipaudit.text import excerpt, printable
 
 # The field of a task's data with the id, in tasks that clipaudit exported.
 KEY = "clipaudit_id"
@@ -66,7 +66,7 @@ class Tasks:
         names = [self.data] if self.data else [_IMAGE] if _IMAGE in data else list(filter(_names_image(data), data))
         if len(names) != 1 or names[0] not in data:
             raise SourceError(
-                f"{where}: it is not clear which field of its data is the image ({', '.join(map(str, data)):.200})."
+                f"{where}: it is not clear which field of its data is the image ({', '.join(map(excerpt, data)):.200})."
                 " Say which one: --path-column"
             )
         return _place(image_path(data[names[0]], where), where)
@@ -117,7 +117,7 @@ class Tasks:
             first, *_, last = self._asked
             raise SourceError(
                 f"{where}: there are choices for {excerpt(last)} here and for {excerpt(first)} in"
-                f" {self._asked[first]}. Say which ones are the labels: --label-column {first}"
+                f" {self._asked[first]}. Say which ones are the labels: --label-column {printable(first)}"
             )
 
 
