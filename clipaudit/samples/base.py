@@ -68,6 +68,7 @@ class SourceOptions:
         label_column: Column with the labels; None recognises the usual names.
         image_column: Column of a Parquet data set with the image bytes; None recognises the usual names and images.
         names: Class names by class index, for labels that are indices. Their order is the order of the classes.
+        vector_column: Column of a Parquet file with vectors that were computed elsewhere; None recognises it.
 
     Raises:
         SourceError: one of the names is no class name, or comes twice.
@@ -77,6 +78,7 @@ class SourceOptions:
     label_column: str | None = None
     image_column: str | None = None
     names: Sequence[str] | None = None
+    vector_column: str | None = None
 
     def __post_init__(self) -> None:
         if self.names is not None:
