@@ -170,8 +170,8 @@ class AuditConfig(Options):
         for name in self.induced.split(","):
             if ZERO_SHOT.name in ESTIMATES[name].parts:
                 raise UsageError(
-                    f"the induced estimate {name!r} is made of zero-shot, which does not speak here. Choose another,"
-                    " such as --induced logistic."
+                    f"the induced estimate {name!r} is made of zero-shot, which does not speak here. Leave out --preset"
+                    " recommended, whose thresholds are made for it, or name another with --induced."
                 )
 
     def _refuse_idle(self, without: Collection[str]) -> None:

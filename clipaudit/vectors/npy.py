@@ -36,24 +36,15 @@ class NpyVectors:
                 shape, by_columns, self._type = _header(file)
                 self._start = file.tell()
                 size = file.seek(0, 2)
-        # A damaged header is an expression that may be wrong in any way.
-        except (
-            OSError,
-            ValueError,
-            SyntaxError,
-            TypeError,
-            OverflowError,
-            MemoryError,
-            RecursionError,
-            KeyError,
-        ) as error:
+        # A header is a Python expression: a damaged one may be wrong in any way.
+        except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SourceError(f"{path} is not a readable .npy file: {reason}") from None
         if self._type.kind != "f" or self._type.itemsize > 8:
             raise SourceError(
                 f"{path} holds {self._type}, not float16, float32 or float64. Save numbers of these types."
             )
-        if len(shape) != 2:
+        if len(shape) != 2 or min(shape) < 0:
             raise SourceError(f"{path} has the shape {shape}, not (number of vectors, numbers in each).")
         if by_columns and 1 not in shape:
             raise SourceError(

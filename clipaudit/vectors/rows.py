@@ -14,7 +14,7 @@ from clipaudit.errors import SourceError
 # Of a vector: a single number has no direction but forth and back.
 MIN_DIMENSION = 2
 # Numbers of a vector's type take at most this many bytes; a batch of them, in double precision, so many.
-BYTES_A_NUMBER, BATCH_BYTES = 8, 1 << 25
+BYTES_A_NUMBER, BATCH_BYTES = 8, 1 << 23
 # How far the length of a unit vector may be from 1 in half precision; a nearer one stays as it is, bit by bit.
 UNIT = 1e-3
 
