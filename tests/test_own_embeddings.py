@@ -217,7 +217,7 @@ def test_changed_vectors_take_the_place_of_the_old_ones(
 
 
 def test_memory_stays_bounded(tmp_path: Path) -> None:
-    n, chunk = 200_000, 20_000
+    n, chunk = 100_000, 20_000
     generator = np.random.default_rng(0)
     kind = pa.list_(pa.float32(), 128)
     schema = pa.schema({"id": pa.string(), "label": pa.string(), "vector": kind})
@@ -245,8 +245,9 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
         )
         for name in ("small", "large")
     ]
-    assert (tmp_path / "large.parquet").stat().st_size > 90e6
-    assert peaks[1] - peaks[0] < 60_000
+    assert (tmp_path / "large.parquet").stat().st_size > 45e6
+    print(peaks)
+    assert peaks[1] - peaks[0] < 30_000
 
 
 def test_vectors_without_labels_get_them_from_select(given: Given, noisy_index: CleanIndex, tmp_path: Path) -> None:
@@ -311,7 +312,7 @@ def turned(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
     return (vectors.astype(np.float64) @ turn).astype(np.float32)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_vectors_of_another_model_are_refused(given: Given, tmp_path: Path, seed: int) -> None:
     pq.write_table(given.table(turned(given.vectors, seed)), tmp_path / "x.parquet")
     summary = clipaudit.embed(embeddings=tmp_path / "x.parquet", encoder=DIGITS, cache=tmp_path / "c")
