@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from clipaudit.calls.leaks import write_leaks as write_leaks
     from clipaudit.calls.pred_probs import pred_probs as pred_probs
     from clipaudit.calls.predict import predict as predict
+    from clipaudit.calls.reselect import reselect as reselect
     from clipaudit.calls.review import Queue as Queue
     from clipaudit.calls.review import review as review
-    from clipaudit.calls.select import reselect as reselect
     from clipaudit.calls.select import select as select
     from clipaudit.calls.threshold import Target as Target
     from clipaudit.calls.threshold import reviewed_threshold as reviewed_threshold
@@ -100,7 +100,7 @@ _HOMES = {
     "estimate": "reviews.estimate",
     "Estimate": "reviews.estimate",
     "Interval": "certainty.thresholds",
-    "reselect": "calls.select",
+    "reselect": "calls.reselect",
     "reviewed_threshold": "calls.threshold",
     "target_threshold": "calls.threshold",
     "Target": "calls.threshold",

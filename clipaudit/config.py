@@ -17,6 +17,7 @@ from clipaudit.vocabulary import (
     ESTIMATES,
     INDUCED,
     ROLES,
+    ZERO_SHOT,
     EstimateTerm,
     Verdict,
     estimates_of,
@@ -28,6 +29,8 @@ _COMBINATIONS = {"intersection": "all", "union": "one", "majority": "more than h
 _RANKINGS = {"margins": "of the selectors that vote", "probability": "of the label, by the induced estimate"}
 # A title that says no more than the name is left out.
 _ESTIMATES = {name: title if (title := ESTIMATES[name].title) != name else "" for name in INDUCED}
+# Those of the selectors that vote where nobody describes the classes by texts.
+_WITHOUT_TEXTS = tuple(name for name in ROLES if not name.startswith(ZERO_SHOT.name))
 
 
 class _Combination(Kind):
@@ -58,6 +61,13 @@ class AuditConfig(Options):
         "Minimum clean_score of a clean sample",
         panel="Options",
         note="with --from also reviewed: the value that best separates correct from incorrect labels in the review",
+    )
+    zero_shot: bool = option(
+        True,
+        Switch(),
+        "Let the zero-shot estimate speak, which compares images with texts about the classes",
+        panel="Options",
+        note="without it, only the induced estimate decides, which learns from the labels that it judges",
     )
     temperature: float | str = option(
         0.07,
@@ -117,9 +127,14 @@ class AuditConfig(Options):
     def __post_init__(self) -> None:
         """Raises UsageError for a value that has no meaning."""
         super().__post_init__()
+        if not self.zero_shot:
+            self._refuse_parts_of_texts()
+            if self.selectors == ROLES:
+                object.__setattr__(self, "selectors", _WITHOUT_TEXTS)
+        choices = ROLES if self.zero_shot else _WITHOUT_TEXTS
         for name in self.selectors:
             if not verdicts_named(name, self.estimates):
-                raise UsageError(f"unknown selector {excerpt(name)}. Choose from: {', '.join(ROLES)}.")
+                raise UsageError(f"unknown selector {excerpt(name)}. Choose from: {', '.join(choices)}.")
         if len(set(self.voting)) < len(self.voting):
             raise UsageError(f"name each selector once: {', '.join(self.selectors)} says one of them twice.")
         votes_needed(self.combine, len(self.voting))
@@ -127,8 +142,8 @@ class AuditConfig(Options):
 
     @property
     def estimates(self) -> tuple[EstimateTerm, ...]:
-        """The estimates of P(y|x) that the audit makes, zero-shot first."""
-        return estimates_of(self.induced.split(","), transition=self.transition)
+        """The estimates of P(y|x) that the audit makes, zero-shot first where it speaks."""
+        return estimates_of(self.induced.split(","), transition=self.transition, zero_shot=self.zero_shot)
 
     @property
     def voting(self) -> tuple[Verdict, ...]:
@@ -137,19 +152,28 @@ class AuditConfig(Options):
 
     @property
     def idle(self) -> tuple[str, ...]:
-        """Fields that have no effect beside these `induced` estimates."""
-        return _idle(self.induced)
+        """Fields that have no effect on these estimates."""
+        return _idle(self.induced, self.zero_shot)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> AuditConfig:
         """The inverse of `to_dict`; what has no effect is left out."""
-        idle = _idle(content.get("induced", cls.induced))
+        idle = _idle(content.get("induced", cls.induced), content.get("zero_shot", cls.zero_shot))
         return super().from_dict({name: value for name, value in content.items() if name not in idle})
 
     def refuse_idle(self, given: Collection[str]) -> None:
         """UsageError where one of these fields has no effect on this configuration."""
         super().refuse_idle(given)
         self._refuse_idle([name for name in self.idle if name in given])
+
+    def _refuse_parts_of_texts(self) -> None:
+        """UsageError where an induced estimate is made of zero-shot, which does not speak."""
+        for name in self.induced.split(","):
+            if ZERO_SHOT.name in ESTIMATES[name].parts:
+                raise UsageError(
+                    f"the induced estimate {name!r} is made of zero-shot, which does not speak here. Leave out --preset"
+                    " recommended, whose thresholds are made for it, or name another with --induced."
+                )
 
     def _refuse_idle(self, without: Collection[str]) -> None:
         if without:
@@ -163,8 +187,11 @@ def _estimates_with(name: str) -> list[str]:
     return [term.name for term in ESTIMATES.values() if name in term.options]
 
 
-def _idle(induced: Any) -> tuple[str, ...]:
-    chosen = AuditConfig.entries()["induced"].take(induced).split(",")
+def _idle(induced: Any, zero_shot: Any) -> tuple[str, ...]:
+    entries = AuditConfig.entries()
+    chosen = entries["induced"].take(induced).split(",")
+    if entries["zero_shot"].take(zero_shot):
+        chosen.append(ZERO_SHOT.name)
     scopes = {name: _estimates_with(name) for name in AuditConfig.entries()}
     return tuple(name for name, estimates in scopes.items() if estimates and not set(estimates) & set(chosen))
 

@@ -104,7 +104,9 @@ _LOGISTIC = ("c", "balanced", "folds", "rounds")
 ESTIMATES = {
     term.name: term
     for term in (
-        EstimateTerm("zero_shot", "zero-shot", "clipaudit.estimates.zero_shot", induced=False),
+        EstimateTerm(
+            "zero_shot", "zero-shot", "clipaudit.estimates.zero_shot", induced=False, options=("temperature",)
+        ),
         EstimateTerm("logistic", "logistic regression", "clipaudit.estimates.induced", options=_LOGISTIC),
         EstimateTerm("neighbours", "neighbours", "clipaudit.estimates.neighbours", many=True, options=("neighbours",)),
         EstimateTerm(
@@ -112,7 +114,7 @@ ESTIMATES = {
             "joint estimate",
             "clipaudit.estimates.joint",
             parts=("zero_shot", "logistic"),
-            options=_LOGISTIC,
+            options=("temperature", *_LOGISTIC),
         ),
     )
 }
@@ -137,7 +139,7 @@ SELECTORS = {
 }
 # An image whose off_topic_score is above it shows rather none of the classes than any.
 OFF_TOPIC = 0.5
-# The paper's first estimate, which needs no labels; classes that would end empty are rescued by it.
+# The paper's first estimate, which needs no labels but texts; classes that would end empty are rescued by it.
 ZERO_SHOT = ESTIMATES["zero_shot"]
 INDUCED = tuple(name for name, term in ESTIMATES.items() if term.induced)
 # The scores of each estimate, in the order of an index's columns.
@@ -151,10 +153,10 @@ _ROLE = "induced"
 ROLES = tuple(f"{who}_{name}" for who in (ZERO_SHOT.name, _ROLE) for name in SELECTORS)
 
 
-def estimates_of(induced: Iterable[str], *, transition: bool) -> tuple[EstimateTerm, ...]:
-    """Zero-shot and the induced estimates of these names, weighed by the transition matrix or not."""
-    terms = (ESTIMATES[name] for name in induced)
-    return ZERO_SHOT, *(term.weighed() if transition else term for term in terms)
+def estimates_of(induced: Iterable[str], *, transition: bool, zero_shot: bool = True) -> tuple[EstimateTerm, ...]:
+    """Zero-shot, if wanted, and the induced estimates of these names, weighed by the transition matrix or not."""
+    terms = (term.weighed() if transition else term for term in (ESTIMATES[name] for name in induced))
+    return (ZERO_SHOT, *terms) if zero_shot else tuple(terms)
 
 
 def verdicts_of(estimates: Sequence[EstimateTerm]) -> tuple[Verdict, ...]:

@@ -15,6 +15,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 from conftest import DIGITS, write_class_folders
@@ -91,6 +94,20 @@ def is_skipped(command: str) -> bool:
     return any(command.startswith(beginning) for beginning in SKIPPED)
 
 
+def write_vectors(folder: Path, photos: Path) -> None:
+    """Vectors that somebody has already, with the folder of their model."""
+    held = clipaudit.EmbeddingsCache.open(clipaudit.embed(photos, cache=folder / "made", encoder=DIGITS).cache).read()
+    shutil.rmtree(folder / "made")
+    (folder / "vectors").mkdir()
+    table = {"path": held.table["id"], "label": held.table["label"], "embedding": list(held.vectors)}
+    pq.write_table(pa.table(table), folder / "vectors" / "part-0.parquet")
+    np.save(folder / "dinov2.npy", held.vectors)
+    pq.write_table(
+        pa.table({"path": [f"photos/{name.as_py()}" for name in held.table["id"]]}), folder / "dinov2.parquet"
+    )
+    (folder / "my-clip").symlink_to(MODEL)
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the docs take for granted: images, a test set, true labels, an audit, and marks of a review."""
@@ -98,6 +115,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth = write_class_folders(folder / "photos", 150, rate=0.2)
     write_class_folders(folder / "test", 30, seed=1)
     (folder / "t.csv").write_text("path,label\n" + "".join(f"photos/{name},{label}\n" for name, label in truth.items()))
+    write_vectors(folder, folder / "photos")
     # Of most images, but not of all: there is something left to review.
     marks = [
         f"{name},right," if name.split("/")[0] == label else f"{name},relabel,{label}" for name, label in truth.items()
@@ -127,7 +145,7 @@ def run(command: str) -> None:
     if program == "$EDITOR":  # Somebody writes what the classes look like.
         shutil.copy(shipped_prompt_sets()["digits"], words[0])
         return
-    added = [] if "--model" in words else ADDED.get(words[0], [])
+    added = [] if {"--model", "--no-zero-shot"} & set(words) else ADDED.get(words[0], [])
     try:
         typer.main.get_command(app).main([*words, *added], "clipaudit", standalone_mode=False)
     except Exception as error:

@@ -12,6 +12,8 @@ from clipaudit.copies.near import NO_PAIRS, has_faiss, near_copies
 def copies_among(embeddings: Embeddings) -> tuple[CopyGroups | None, str]:
     """The groups of copies among the readable samples, None where hashes are not known; and how they were found."""
     table = embeddings.table.filter(pa.array(embeddings.readable))
+    if embeddings.info.fingerprint.is_own:
+        return None, "not looked for: the vectors were computed elsewhere, and no image was read"
     if table["look"].null_count:
         return None, "not looked for: an earlier clipaudit made the cache; embed again with another --cache"
     exact = [table["content"], table["pixels"]]

@@ -89,6 +89,11 @@ def listed_classes(names: Sequence[str]) -> str:
 
 def _own_labels(embeddings: Embeddings, names: Sequence[str] | None) -> pa.Array:
     values = embeddings.table["label"].combine_chunks()
+    if pc.any(pc.equal(values, "")).as_py():
+        raise SourceError(
+            f"{embeddings.info.source} came without labels. Name a file of them, with a row an id: --labels FILE or"
+            " FILE:COLUMN (in Python labels=, also a list)."
+        )
     if not names:
         return values
     encoded, reader = values.dictionary_encode(), LabelReader(names)

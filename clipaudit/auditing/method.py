@@ -14,7 +14,7 @@ from clipaudit.copies.groups import overruled
 from clipaudit.errors import UsageError
 from clipaudit.selectors.base import Mixtures, evidence, measure
 from clipaudit.selectors.combine import clean_scores, fallback, margins
-from clipaudit.vocabulary import SELECTORS, ZERO_SHOT, EstimateTerm, verdicts_of
+from clipaudit.vocabulary import SELECTORS, EstimateTerm, verdicts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,7 +107,7 @@ def score(
         vectors: n unit rows of d dimensions; their chunks come on the device that is to compute.
         labels: (n,) int64 in [0, n_classes), on the same device.
         n_classes: K.
-        texts: (P, d) float32 unit rows, embeddings of the prompts, on the same device.
+        texts: (P, d) float32 unit rows, embeddings of the prompts, on the same device; none where zero-shot is silent.
         owners: Class of each prompt, ascending.
         config: Its temperature must be a number here.
         keys: (n,) int64, different for each sample, that draw the folds; None takes the order of the rows.
@@ -202,7 +202,9 @@ def decide(
     order = mean_probability(estimates, config) if config.ranking == "probability" else None
     clean_score = margins(clean_scores(voting, votes_needed(config.combine, len(voting)), order), config.threshold)
     selected = clean_score >= 0.5
-    rescued = fallback(selected, labels, n_classes, estimates[ZERO_SHOT.name]["p_label"])
+    # Zero-shot needs no labels; without texts the first induced estimate has to do.
+    nearest = config.estimates[0].name
+    rescued = fallback(selected, labels, n_classes, estimates[nearest]["p_label"])
     verdicts = {name: margin >= 0.5 for name, margin in all_margins.items()}
     if first is not None:
         lost = overruled(first, labels, clean_score)

@@ -126,12 +126,16 @@ class Agreement:
     chance: float
 
     @property
+    def kappa(self) -> float:
+        """Agreement beyond chance, as Cohen has it: 1 is perfect."""
+        return (self.share - self.chance) / max(1 - self.chance, 1e-12)
+
+    @property
     def is_chance(self) -> bool:
         """No better than chance, as far as so many samples can tell."""
-        kappa = (self.share - self.chance) / max(1 - self.chance, 1e-12)
         deviation = (self.chance * (1 - self.chance) / self.n) ** 0.5
-        untold = self.share <= self.chance + CHANCE_DEVIATIONS * deviation and kappa < TOO_FEW_TO_TELL
-        return kappa < KNOWS_NOTHING or untold
+        untold = self.share <= self.chance + CHANCE_DEVIATIONS * deviation and self.kappa < TOO_FEW_TO_TELL
+        return self.kappa < KNOWS_NOTHING or untold
 
     def __str__(self) -> str:
         """In words: "10.3% (10.0% by chance)"."""
@@ -158,6 +162,41 @@ def useless(n_classes: int, labels: Labels, seen: Mapping[str, Labels]) -> str |
         f"{first} agrees with {its} of the given labels{more}: an audit would be a guess. Do these labels belong to"
         " these images, in this order, and does the model know them?"
     )
+
+
+def unrelated(n_classes: int, labels: Labels, seen: Mapping[str, Labels]) -> str | None:
+    """What shows that images and texts were embedded by different models; None where nothing does.
+
+    Args:
+        n_classes: K.
+        labels: (n,) in [0, K).
+        seen: As `score_warnings` takes it. Where others are given that know nothing either, nothing is shown.
+    """
+    (first, zero_shot), *others = seen.items()
+    its = agreement(zero_shot, labels, n_classes) if len(labels) >= REFUSABLE else None
+    if its is None or not (its.is_chance or _by_luck(its, zero_shot, labels, n_classes)):
+        return None
+    found = {title: agreement(predicted, labels, n_classes) for title, predicted in others}
+    if found and all(one.is_chance for one in found.values()):
+        return None
+    return f"{first} agrees with {its} of the labels" + "".join(f", {title} with {one}" for title, one in found.items())
+
+
+def _by_luck(found: Agreement, predicted: Labels, labels: Labels, n_classes: int) -> bool:
+    """Whether the names of the classes might as well be dealt out at random.
+
+    Texts of another model attract images of some class or other, all of a class alike, so that some classes are hit by
+    luck: agreement beyond that of shuffled samples shows nothing. Here the names are shuffled, with the variance of the
+    agreement as Hoeffding (1951) has it.
+    """
+    if found.kappa >= TOO_FEW_TO_TELL:
+        return False
+    _, counts = np.unique(labels * n_classes + predicted, return_counts=True)
+    given, seen = (np.bincount(values, minlength=n_classes).astype(float) for values in (labels, predicted))
+    spread = float(np.square(counts.astype(float)).sum() + (len(labels) / n_classes) ** 2)
+    spread -= float(np.square(given).sum() + np.square(seen).sum()) / n_classes
+    deviation = (max(spread, 0.0) / (n_classes - 1)) ** 0.5
+    return bool(found.share * len(labels) <= len(labels) / n_classes + CHANCE_DEVIATIONS * deviation)
 
 
 def score_warnings(names: Sequence[str], labels: Labels, seen: Mapping[str, Labels]) -> list[str]:

@@ -38,7 +38,7 @@ def audit_warnings(
 
     Args:
         audited: The labels, of all samples.
-        prompts: P prompts of the classes.
+        prompts: P prompts of the classes; none where zero-shot does not speak.
         texts: (P, d) unit rows, their embeddings.
         scores: Of the n readable samples.
         given: (n,) their labels.
@@ -48,11 +48,11 @@ def audit_warnings(
     return [
         *audited.warnings,
         *class_warnings(audited.counts()),
-        *prompt_warnings(names, prompts.texts, prompts.owners, texts),
+        *(prompt_warnings(names, prompts.texts, prompts.owners, texts) if prompts.texts else ()),
         *_absent(names, given),
         *_plain(prompts),
         *_not_worked_out(names, scores, given, estimates),
-        *score_warnings(names, given, predictions(scores, estimates)),
+        *(score_warnings(names, given, predictions(scores, estimates)) if prompts.texts else ()),
     ]
 
 

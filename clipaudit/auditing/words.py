@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipaudit.clip.texts import Texts
+from clipaudit.clip.texts import TextSide
 from clipaudit.errors import ModelError
 from clipaudit.prompts.nouns import everyday_nouns, noun_text
 from clipaudit.prompts.sets import ClassPrompts, PromptSet, class_prompts
@@ -33,7 +33,30 @@ class Words:
     warnings: Sequence[str] = ()
 
 
-def words_of(class_names: Sequence[str], prompts: PromptSet | None, texts: Texts) -> Words:
+def words_given(class_names: Sequence[str], embeddings: NDArray[np.float32]) -> Words:
+    """Those of an audit whose caller knows what the classes look like: (K, d) unit rows, one a class."""
+    described = ClassPrompts(tuple(class_names), tuple(range(len(class_names))), "class embeddings", ())
+    warning = "which images show none of the classes is not known, as class embeddings know no other words"
+    return Words(described, embeddings, (), embeddings[:0], [warning])
+
+
+def no_words(dimension: int, why: str, judges: str) -> Words:
+    """Those of an audit in which zero-shot does not speak.
+
+    Args:
+        dimension: Of the embeddings.
+        why: As part of a sentence.
+        judges: The estimates that do, in words.
+    """
+    none = np.zeros((0, dimension), np.float32)
+    warning = (
+        f"zero-shot does not speak ({why}): only {judges} decides, which learns from the labels that it judges, and"
+        " which images show none of the classes is not known"
+    )
+    return Words(ClassPrompts((), (), "none", ()), none, (), none, [warning])
+
+
+def words_of(class_names: Sequence[str], prompts: PromptSet | None, texts: TextSide) -> Words:
     """The words of an audit of these classes; `prompts` None takes plain templates.
 
     Raises:

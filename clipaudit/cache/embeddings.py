@@ -234,7 +234,7 @@ class EmbeddingsCache:
             )
             raise CacheError(
                 f"{self.path} is incomplete: {missing} of {len(self.info.plan)} parts are missing ({why})."
-                f" Run the same command again; it goes on where it stopped: clipaudit embed {self.info.source}"
+                f" Run the same command again; it goes on where it stopped: {self.info.command}"
             )
         vectors = _allocate(self.info.n_samples, self.info.fingerprint.dimension, self.path)
         tables, start = [], 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,10 @@ FORMAT = 1
 MAX_BYTES = 1 << 28
 MAX_DIMENSION = 1 << 16
 AGAIN = "Run the same embed command again."
+# In place of a model's name.
+NO_MODEL = "own vectors"
+# What a fingerprint has in place of what was done to pixels, where the vectors were computed elsewhere.
+_CONTENT = "content"
 
 
 class UnusableCacheError(CacheError):
@@ -57,6 +61,30 @@ class Fingerprint:
     preprocessing: Mapping[str, Any]
     precision: str
     dimension: int
+
+    @property
+    def is_own(self) -> bool:
+        """The vectors are the user's own, computed elsewhere; model and weights are those of the texts."""
+        return _CONTENT in self.preprocessing
+
+    @property
+    def has_texts(self) -> bool:
+        """There is a model that embeds texts among these vectors."""
+        return bool(self.weights)
+
+    @classmethod
+    def of_own(cls, content: str, dimension: int, texts: Fingerprint | None) -> Fingerprint:
+        """That of vectors that were computed elsewhere.
+
+        Args:
+            content: A hash of all of them.
+            dimension: Length of each.
+            texts: The model that embeds texts among them; None where there is none.
+        """
+        own = {"vectors": "computed elsewhere", _CONTENT: content}
+        if texts is None:
+            return cls(NO_MODEL, "", "", own, "float32", dimension)
+        return replace(texts, preprocessing=own, dimension=dimension)
 
     @property
     def digest(self) -> str:
@@ -105,6 +133,11 @@ class CacheInfo:
     def temperature(self) -> float:
         """The model's own T."""
         return 1 / self.logit_scale
+
+    @property
+    def command(self) -> str:
+        """How to make the cache, or the rest of it."""
+        return f"clipaudit embed {'--embeddings ' if self.fingerprint.is_own else ''}{self.source}"
 
     @property
     def n_samples(self) -> int:

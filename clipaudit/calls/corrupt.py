@@ -275,7 +275,7 @@ def _class_map(classes: Sequence[str], mapping: Mapping[str, str] | None) -> Lab
 
 
 def _vectors(cache: str | Path | None, ids: Sequence[str]) -> NDArray[np.float16]:
-    from clipaudit.calls.select import find_cache
+    from clipaudit.calls.material import find_cache
 
     path = Path(cache) if cache else find_cache()
     embeddings = EmbeddingsCache.open(path).read()

@@ -6,13 +6,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from clipaudit.auditing.plausibility import class_warnings
-from clipaudit.cache.embeddings import EmbeddingsCache, split_into_parts
+from clipaudit.cache.embeddings import EmbeddingsCache
 from clipaudit.cache.info import CacheInfo, Fingerprint, UnusableCacheError
+from clipaudit.calls.planning import planned_files, source_warnings, with_plan
 from clipaudit.clip.devices import device_faults
 from clipaudit.clip.encoders import Encoder, EncoderOptions, load_encoder
 from clipaudit.clip.pipeline import EmbedProgress, Measurer, Pipeline, Progress
@@ -20,7 +20,7 @@ from clipaudit.errors import CacheError, SourceError, UsageError
 from clipaudit.files import check_folder
 from clipaudit.images.quality import measurer
 from clipaudit.options.arguments import typed
-from clipaudit.options.shared import QUALITY
+from clipaudit.options.shared import QUALITY, ZERO_SHOT
 from clipaudit.samples import Source, SourceOptions, open_source
 from clipaudit.samples.base import NOT_OPENED
 from clipaudit.samples.hugging_face import Dataset, is_dataset
@@ -29,7 +29,6 @@ from clipaudit.threads import thread_count
 
 CACHE_HOME = Path(".clipaudit")
 LISTED_UNREADABLE = 10
-CLASSES_SHOWN = 5
 EXAMPLES = 3
 # A source that changes while it is embedded is looked at again, but not for ever.
 PLANS = 3
@@ -57,6 +56,7 @@ class EmbedSummary:
         decided: What was decided about the source, by what it is about ("classes": "10: cat, dog, ..."), in words.
         notes: What was skipped in the source.
         warnings: What is odd about the classes, as sentences.
+        is_own: The vectors were computed elsewhere: n_embedded says how many were taken over by this run.
     """
 
     cache: Path
@@ -74,6 +74,7 @@ class EmbedSummary:
     decided: Mapping[str, str]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    is_own: bool = False
 
 
 @dataclass
@@ -89,8 +90,10 @@ class _Work:
 
 @typed
 def embed(
-    source: str | Path | Dataset,
+    source: str | Path | Dataset | None = None,
     *,
+    embeddings: str | Path | None = None,
+    zero_shot: bool = ZERO_SHOT.default,
     cache: str | Path | None = None,
     encoder: EncoderOptions | None = None,
     options: SourceOptions | None = None,
@@ -99,13 +102,16 @@ def embed(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> EmbedSummary:
-    """Embed all images of a source into a cache, or those that the cache does not hold yet.
+    """Embed all images of a source into a cache, or those that the cache does not hold yet; or take vectors over.
 
     Memory does not grow with the number of images, but for 8 bytes an image while a manifest is checked for duplicates.
 
     Args:
         source: Folder of class folders, manifest, Parquet files with images or whatever else docs/sources.md lists; a
             quoted pattern names several files. Or a `datasets.Dataset`.
+        embeddings: In place of a source, vectors that were computed elsewhere: Parquet files with a column of vectors,
+            `.npy` files, or a folder of them; docs/sources.md tells which. Of `encoder`, its texts are used.
+        zero_shot: With `embeddings`, load the texts' side of the model; False for vectors of a model without texts.
         cache: The cache's folder; by default one below `.clipaudit/` named after source and model.
         encoder: Model, device, precision, batch size; by default `EncoderOptions()`.
         options: Columns and class names of the source.
@@ -121,8 +127,28 @@ def embed(
         ModelError: the model cannot be loaded.
         CacheError: the cache belongs to another model or source, or the source keeps changing meanwhile.
         UsageError: a shard that does not exist, a number of workers out of range, a cache that is the source or no
-            folder; cleanvision is wanted and not installed.
+            folder; cleanvision is wanted and not installed; not one of source and embeddings, or what has no effect on
+            embeddings.
     """
+    if embeddings is not None:
+        from clipaudit.calls.own_vectors import embed_vectors, refuse_idle
+
+        refuse_idle(
+            source,
+            encoder,
+            shard=shard != (1, 1),
+            quality=quality,
+            workers=workers is not None,
+            crops=bool(options and options.crops),
+        )
+        return embed_vectors(
+            embeddings, cache=cache, encoder=encoder, options=options, zero_shot=zero_shot, progress=progress
+        )
+    if source is None or not ZERO_SHOT.take(zero_shot) or (options and options.vector_column):
+        raise UsageError(
+            "name the images to embed"
+            + ("; zero_shot and vector_column are for embeddings only." if source else ", or embeddings of them.")
+        )
     _check_shard(*shard)
     thread_count(workers)
     measure = measurer() if quality else None
@@ -135,7 +161,7 @@ def embed(
     folder = Path(cache) if cache else default_cache(opened.location, model.fingerprint)
     empty, threads = EmbeddingsCache(folder, _cache_info(opened, model)), thread_count(workers, _fitting_workers(model))
     store, counts, work = _up_to_date(empty, opened, model, shard, threads, report, measure)
-    files = _planned_files(store)
+    files = planned_files(store)
     unreadable = store.unreadable(files.values())
     _refuse_total_failure(store, unreadable, sum(count for name, count in store.info.plan if name in files))
     return EmbedSummary(
@@ -148,7 +174,7 @@ def embed(
         precision=model.precision,
         decided=store.info.decided,
         notes=tuple(store.info.notes),
-        warnings=tuple(_warnings(counts)),
+        warnings=tuple(source_warnings(counts)),
         **asdict(work),
     )
 
@@ -177,7 +203,7 @@ def _up_to_date(
     number, shards = shard
     work = _Work()
     for _ in range(PLANS):
-        store, counts = _planned(store, source, report)
+        store, counts = with_plan(store, source, report)
         share = dict(store.info.plan[number - 1 :: shards])
         _fill(store, source, model, share, workers, report, measure, work)
         if share.keys() <= store.part_files().keys():
@@ -186,19 +212,6 @@ def _up_to_date(
         f"{source.location} changes while it is embedded: its files were other ones at each of {PLANS} attempts."
         " Run the same command again when nothing writes there; it goes on where it stopped."
     )
-
-
-def _planned(store: EmbeddingsCache, source: Source, report: Progress) -> tuple[EmbeddingsCache, Counter[str]]:
-    """The cache with a plan of the source as it is now, and the number of samples of each class."""
-    plan, counts = [], Counter[str]()
-    for part in split_into_parts(source.samples()):
-        plan.append((store.part_name(part), len(part)))
-        counts.update(sample.label for sample in part)
-        report(EmbedProgress("scanning", done=counts.total()))
-    names = [*(source.class_names or sorted(counts))]
-    shown = ", ".join(names[:CLASSES_SHOWN]) + (", ..." if len(names) > CLASSES_SHOWN else "")
-    decided = source.decided() | {"classes": f"{len(names):,}: {shown}"}
-    return EmbeddingsCache(store.path, replace(store.info, plan=plan, decided=decided, notes=source.notes())), counts
 
 
 def _fill(
@@ -231,26 +244,6 @@ def _fill(
         work.n_reused += pipeline.n_reused
         work.seconds += pipeline.seconds
         work.seconds_waiting += pipeline.seconds_waiting
-
-
-def _planned_files(store: EmbeddingsCache) -> dict[str, Path]:
-    """The files of the plan's parts that are there; those of no plan go once all of them are."""
-    every = store.part_files()
-    files = {name: every[name] for name, _ in store.info.plan if name in every}
-    if len(files) == len(store.info.plan):
-        for name in every.keys() - files.keys():
-            every[name].unlink(missing_ok=True)
-    return files
-
-
-def _warnings(counts: Mapping[str, int]) -> list[str]:
-    if len(counts) == 1:
-        (name,) = counts
-        return [
-            f"all images have the label {name!r}, so there is no class that one could be confused with. Is the source"
-            " one folder too deep, or one too high?"
-        ]
-    return class_warnings(counts)
 
 
 def _refuse_total_failure(store: EmbeddingsCache, unreadable: Sequence[tuple[str, str]], n_samples: int) -> None:

@@ -81,6 +81,10 @@ def write_leaks(leaks: Sequence[Leak], file: str | Path, *, raw: bool = False) -
 def _readable(cache: Path) -> Embeddings:
     found = EmbeddingsCache.open(cache).read()
     table = found.table.filter(pa.array(found.readable))
+    if found.info.fingerprint.is_own:
+        raise CacheError(
+            f"{cache} holds vectors that were computed elsewhere, without images to find copies by. Embed the images."
+        )
     if table["look"].null_count:
         raise CacheError(
             f"{cache} was made by an earlier clipaudit, which kept no hashes to find copies by. Embed again with"

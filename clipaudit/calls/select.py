@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,50 +14,58 @@ from numpy.typing import NDArray
 from clipaudit.auditing.copies import copies_among
 from clipaudit.auditing.labels import AuditedLabels, audited_labels, listed_classes
 from clipaudit.auditing.method import Scores, decide, score
-from clipaudit.auditing.plausibility import decision_warnings, useless
+from clipaudit.auditing.plausibility import unrelated, useless
 from clipaudit.auditing.quality import quality_of
 from clipaudit.auditing.warnings import audit_warnings, predictions, stranger_warnings
-from clipaudit.auditing.words import Words, words_of
-from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
-from clipaudit.calls.embed import CACHE_HOME
+from clipaudit.auditing.words import Words, no_words, words_given, words_of
+from clipaudit.cache.embeddings import Embeddings
+from clipaudit.calls.material import Material, material_of, names_of_classes
+from clipaudit.calls.reselect import with_number, with_warnings
 from clipaudit.clip.devices import choose_device, device_faults
-from clipaudit.clip.texts import Texts
-from clipaudit.config import DECISION_FIELDS, AuditConfig
-from clipaudit.errors import CacheError, SourceError, UsageError
-from clipaudit.index.building import Beside, Strangers, build_table, replace_decision
+from clipaudit.config import AuditConfig
+from clipaudit.errors import SourceError, UsageError
+from clipaudit.index.building import Beside, Strangers, build_table
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.options.arguments import typed
 from clipaudit.prompts.sets import ClassPrompts, find_prompts
-from clipaudit.reviews.survey import calibrated
 from clipaudit.spelling import Spellings
 from clipaudit.text import excerpt
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @typed
 def select(
-    cache: str | Path | None = None,
+    cache: str | Path | NDArray[Any] | Tensor | None = None,
+    labels: str | Path | Iterable[Any] | None = None,
     *,
     config: AuditConfig | None = None,
     prompts: str | Path = "auto",
-    labels: str | Path | Iterable[Any] | None = None,
     names: Sequence[str] | None = None,
+    ids: Iterable[Any] | None = None,
+    class_embeddings: NDArray[Any] | Tensor | None = None,
     background: str | None = None,
     model: str | None = None,
     device: str = "auto",
     progress: Callable[[str], None] | None = None,
 ) -> CleanIndex:
-    """Audit the labels of an embedded source.
+    """Audit the labels of an embedded source, or of embeddings at hand: `select(embeddings, labels, model=...)`.
 
     Args:
-        cache: The cache's folder; None takes the only one below `.clipaudit/`.
+        cache: The cache's folder; None takes the only one below `.clipaudit/`. Or embeddings, an (n, d) array of numpy
+            or torch; with neither `model` nor `class_embeddings` only the induced estimate speaks.
+        labels: Other labels to audit: `FILE[:COLUMN]`, or one class name or index a sample; None takes the source's.
         config: Estimates, selectors, thresholds; the paper's by default.
         prompts: Name of a shipped prompt set, a prompt file, "auto" (the shipped set that knows all classes, else plain
             templates) or "none" (plain templates).
-        labels: Other labels to audit: `FILE[:COLUMN]`, or one class name or index a sample; None takes the source's.
         names: Class names by class index, where labels, the source's own too, are indices.
+        ids: Of embeddings at hand, one a sample; paths lead to the images. None numbers them from 0.
+        class_embeddings: (K, d), what each class looks like, in the order of the names, in place of texts.
         background: The class that images of none of the other classes belong to.
-        model: Where the cache's model lies now, if it was moved; it is needed for prompts not embedded before.
+        model: Where the cache's model lies now, if it was moved; it is needed for prompts not embedded before. Of
+            embeddings at hand, the model that made them.
         device: "auto", or a torch device that computes.
         progress: Called with the name of each stage.
 
@@ -69,14 +77,15 @@ def select(
     """
     config, report = config or AuditConfig(), progress or (lambda _: None)
     report("reading embeddings")
-    store = EmbeddingsCache.open(Path(cache) if cache else find_cache())
-    embeddings = store.read()
-    config = _with_number(config, store.info.temperature)
+    material = material_of(cache, ids, class_embeddings, model, device)
+    embeddings, classes = material.embeddings, material.classes
+    config = _speaking(config, material, prompts=prompts != "auto", background=background, model=model)
+    if classes is not None and names is None:
+        names = names_of_classes(labels, len(classes))
     audited = audited_labels(embeddings, labels, names)
     nowhere_else = _background(audited, background)
-    prompt_set, why = find_prompts(prompts, audited.class_names)
     report("embedding prompts")
-    words = words_of(audited.class_names, prompt_set, Texts(store, model, device))
+    words, described = _words(material, audited, prompts, config)
     report("looking for copies")
     copies, about_copies = copies_among(embeddings)
     first = None if copies is None else copies.first
@@ -84,13 +93,12 @@ def select(
     report("estimating")
     scores, strangers = _scores(embeddings, audited, words, first, config, nowhere_else, device)
     given = audited.indices[embeddings.readable]
-    if reason := useless(len(audited.class_names), given, predictions(scores, config.estimates)):
-        raise SourceError(reason)
+    _refuse_chance(material, audited, given, scores, config)
     report("selecting")
     decision = decide(scores.estimates, given, len(audited.class_names), config, first)
     table = build_table(
         embeddings.table,
-        store.info.root,
+        embeddings.info.root,
         audited.indices,
         audited.class_names,
         scores.estimates,
@@ -100,9 +108,9 @@ def select(
         config,
     )
     metadata = replace(
-        _metadata(store, audited, words.prompts, scores, config),
+        _metadata(material, audited, words.prompts, scores, config),
         background=audited.class_names[nowhere_else] if background else None,
-        decided=_decided(store, audited, f"{words.prompts.source}, {why}", config)
+        decided=_decided(material, audited, described, config)
         | {"copies": about_copies, **({"quality": about_quality} if about_quality else {})},
         score_warnings=[
             *audit_warnings(audited, words.prompts, words.texts, scores, given, config.estimates),
@@ -110,7 +118,66 @@ def select(
             *(stranger_warnings(audited.class_names, given, strangers.misplaced(given)) if strangers else ()),
         ],
     )
-    return _with_warnings(CleanIndex(table, metadata))
+    return with_warnings(CleanIndex(table, metadata))
+
+
+def _speaking(config: AuditConfig, material: Material, **for_texts: Any) -> AuditConfig:
+    """The configuration with what can speak, its temperature a number.
+
+    Args:
+        config: As it was asked for.
+        material: What it is about.
+        for_texts: What has an effect on texts alone, by the names of the arguments; empty where it was not given.
+
+    Raises:
+        UsageError: something was given that has no effect without zero-shot, or is made of it.
+    """
+    if material.silence and config.zero_shot:
+        config = config.with_changes(zero_shot=False)
+    if not config.zero_shot and (idle := [name for name, given in for_texts.items() if given]):
+        raise UsageError(
+            f"{', '.join(idle)} would have no effect: zero-shot does not speak"
+            f" ({material.silence or 'as asked for'}). Leave out the one or the other."
+        )
+    if config.temperature == "model" and material.classes is not None:
+        raise UsageError("class_embeddings come without a temperature of their own: give it as a number.")
+    return with_number(config, material.temperature)
+
+
+def _words(material: Material, audited: AuditedLabels, prompts: str | Path, config: AuditConfig) -> tuple[Words, str]:
+    """What the classes look like, and the same in a few words."""
+    names, dimension = audited.class_names, material.embeddings.info.fingerprint.dimension
+    if not config.zero_shot:
+        judges = " and ".join(term.title for term in config.estimates)
+        return no_words(dimension, material.silence or "as asked for", judges), "none, as zero-shot does not speak"
+    if material.classes is not None:
+        if prompts != "auto":
+            raise UsageError("prompts would have no effect beside class_embeddings. Leave out the one or the other.")
+        if len(material.classes) != len(names):
+            raise UsageError(f"there are {len(material.classes):,} class_embeddings for {len(names):,} classes.")
+        return words_given(names, material.classes), "none, but class embeddings that were given"
+    assert material.texts is not None  # There is no silence.
+    prompt_set, why = find_prompts(prompts, names)
+    words = words_of(names, prompt_set, material.texts)
+    return words, f"{words.prompts.source}, {why}"
+
+
+def _refuse_chance(
+    material: Material, audited: AuditedLabels, given: NDArray[np.int64], scores: Scores, config: AuditConfig
+) -> None:
+    """SourceError where no result can be right: nothing knows the labels, or vectors and texts are of two models."""
+    seen, n_classes = predictions(scores, config.estimates), len(audited.class_names)
+    if reason := useless(n_classes, given, seen):
+        raise SourceError(reason)
+    info = material.embeddings.info
+    if not (config.zero_shot and info.fingerprint.is_own) or (why := unrelated(n_classes, given, seen)) is None:
+        return
+    texts = "class_embeddings" if material.classes is not None else f"texts of {info.fingerprint.model}"
+    raise SourceError(
+        f"the vectors of {info.source} and the {texts} do not belong together: {why}. Name the model that made the"
+        " vectors; or describe the classes by other --prompts, if these say nothing of what the images show; or leave"
+        " texts out with --no-zero-shot."
+    )
 
 
 def _scores(
@@ -156,6 +223,8 @@ def _scores(
             keys=fold_keys(ids.to_pylist(), config.seed).to(target) if config.folds else None,
             first=None if first is None else torch.from_numpy(first).to(target),
         )
+        if not config.zero_shot:
+            return scores, None
         owners = np.array(words.prompts.owners)
         confirmed = scores.confirmed(given, config.estimates) & (given != background)
         found = off_topic(
@@ -183,10 +252,10 @@ def _background(audited: AuditedLabels, name: str | None) -> int:
 
 
 def _metadata(
-    store: EmbeddingsCache, audited: AuditedLabels, prompts: ClassPrompts, scores: Scores, config: AuditConfig
+    material: Material, audited: AuditedLabels, prompts: ClassPrompts, scores: Scores, config: AuditConfig
 ) -> IndexMetadata:
     """What the audit was made from."""
-    info = store.info
+    info = material.embeddings.info
     return IndexMetadata(
         config=config,
         class_names=audited.class_names,
@@ -199,91 +268,19 @@ def _metadata(
         image_column=info.image_column,
         access=info.access,
         labels=audited.spec,
-        model_temperature=info.temperature,
+        model_temperature=material.temperature,
     )
 
 
-def _decided(store: EmbeddingsCache, audited: AuditedLabels, prompts: str, config: AuditConfig) -> dict[str, str]:
+def _decided(material: Material, audited: AuditedLabels, prompts: str, config: AuditConfig) -> dict[str, str]:
     """What was decided about the source, the labels and the prompts, in words."""
-    info = store.info
-    own = ", as the model has it" if config.temperature == info.temperature else ""
+    info = material.embeddings.info
+    own = ", as the model has it" if config.temperature == material.temperature else ""
     return {
         **{"source": info.source, **info.decided},
-        "cache": str(store.path),
+        **({"cache": str(material.cache)} if material.cache else {}),
         "labels": audited.origin or info.decided.get("labels", "the source's own"),
         "classes": listed_classes(audited.class_names),
         "prompts": prompts,
-        "temperature": f"{config.temperature:.4g}{own}",
+        **({"temperature": f"{config.temperature:.4g}{own}"} if config.zero_shot else {}),
     }
-
-
-@typed
-def reselect(index: CleanIndex, config: AuditConfig) -> CleanIndex:
-    """Decide again on the scores of an index, with other thresholds, selectors or combination.
-
-    What a review said stays: `apply_marks` before or after `reselect` gives the same rows.
-
-    Raises:
-        UsageError: the configuration differs in something that the scores depend on.
-        SourceError: no label is selected.
-    """
-    held = index.config
-    config = _with_number(config, index.metadata.model_temperature)
-    wanted, fixed = config.to_dict(), held.to_dict()
-    if changed := [name for name in fixed if name not in DECISION_FIELDS and wanted[name] != fixed[name]]:
-        raise UsageError(
-            f"{', '.join(changed)} decided about the scores and cannot be changed now"
-            f" ({', '.join(str(fixed[name]) for name in changed)} in the index)."
-            " Run select on the embeddings cache again."
-        )
-    given = index.scored_labels()[index.readable]
-    decision = decide(index.estimates(), given, len(index.class_names), config, index.first_copies)
-    decided = replace_decision(index, decision, config)
-    # Other selectors rank otherwise, and `p_wrong` follows the ranking.
-    return _with_warnings(calibrated(decided))
-
-
-def _with_number(config: AuditConfig, own: float | None) -> AuditConfig:
-    """The configuration with the model's own temperature `own` where it says "model"."""
-    if config.temperature != "model":
-        return config
-    if own is None:
-        raise UsageError(
-            "the index does not say which temperature is the model's own: an earlier clipaudit wrote it. Give the"
-            " temperature as a number, or run select on the embeddings cache again."
-        )
-    return replace(config, temperature=own)
-
-
-def _with_warnings(index: CleanIndex) -> CleanIndex:
-    """An index with the warnings about its scores and its verdicts; SourceError where nothing was selected at all."""
-    readable, metadata = index.readable, index.metadata
-    rescued = np.asarray(index.table["fallback"].filter(pa.array(readable)).to_numpy())
-    is_clean = index.is_clean[readable]
-    # An index of an earlier clipaudit has no warnings but those about its scores.
-    about_scores = metadata.warnings if metadata.score_warnings is None else metadata.score_warnings
-    if not (is_clean & ~rescued).any():
-        raise SourceError(
-            "; ".join([f"not one of {len(is_clean):,} labels was selected as clean", *about_scores])
-            + ". Lower the thresholds, or look at labels, prompts and model."
-        )
-    about_verdicts = decision_warnings(
-        index.class_names, index.labels()[readable], is_clean | index.settled[readable], rescued
-    )
-    return CleanIndex(index.table, replace(metadata, warnings=[*about_scores, *about_verdicts]))
-
-
-def find_cache(home: Path = CACHE_HOME) -> Path:
-    """The only cache below `home`.
-
-    Raises:
-        CacheError: there is none.
-        UsageError: there are several; the message lists them.
-    """
-    found = sorted(file.parent for file in home.glob("*/cache.json"))
-    if not found:
-        raise CacheError(f"there is no embeddings cache below {home}. Make one with: clipaudit embed IMAGES")
-    if len(found) > 1:
-        commands = (f"clipaudit select {path}" for path in found)
-        raise UsageError("there are several embeddings caches. Name one:", *commands)
-    return found[0]

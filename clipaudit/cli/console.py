@@ -98,11 +98,16 @@ def show_embed_summary(summary: EmbedSummary) -> None:
     """What `embed` decided and did."""
     rate = f", {summary.n_embedded / summary.seconds:,.0f} images/s" if summary.seconds and summary.n_embedded else ""
     kept = summary.n_samples - summary.n_embedded - summary.n_unreadable
-    print_line(f"[bold]{summary.n_samples:,} images[/bold] in {safe(summary.cache)}")
+    print_line(
+        f"[bold]{summary.n_samples:,} {'vectors' if summary.is_own else 'images'}[/bold] in {safe(summary.cache)}"
+    )
     for about, decision in summary.decided.items():
         print_line(f"  {about:<14} {safe(decision)}")
-    print_line(f"  embedded now   {summary.n_embedded:,} on {summary.device} in {summary.precision}{rate}")
-    if summary.n_embedded:
+    if summary.is_own:
+        print_line(f"  taken over now {summary.n_embedded:,}")
+    else:
+        print_line(f"  embedded now   {summary.n_embedded:,} on {summary.device} in {summary.precision}{rate}")
+    if summary.n_embedded and not summary.is_own:
         share = summary.seconds_waiting / max(summary.seconds, 1e-9)
         print_line(f"  waiting        {share:.1%} of the time for decoded images (more --workers lower it)")
     if kept > 0:

@@ -10,7 +10,7 @@ import typer
 
 from clipaudit.cli import options
 from clipaudit.errors import UsageError
-from clipaudit.options.shared import COLUMNS, ENCODER, QUALITY, WORKERS
+from clipaudit.options.shared import COLUMNS, ENCODER, QUALITY, WORKERS, ZERO_SHOT
 
 _WORKERS = replace(WORKERS, unset="one a core; with the model on the CPU, one for eight cores")
 
@@ -18,7 +18,7 @@ _WORKERS = replace(WORKERS, unset="one a core; with the model on the CPU, one fo
 @options.taking([*ENCODER, *COLUMNS])
 def embed(
     source: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             help="Folder of class folders (photos/cat/1.jpg), or an archive of them (zip, tar); manifest (CSV, TSV,"
             " JSONL, Parquet) with a path and a label column; described folder, with such a manifest named metadata;"
@@ -27,7 +27,18 @@ def embed(
             " pattern in quotes names several files: 'data/train-*.parquet', 'x/{00..99}.tar'.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of SOURCE, vectors that were computed elsewhere by --model: Parquet file with a column of"
+            " vectors, .npy file, folder of them (as clip-retrieval writes), or a pattern of such files in quotes:"
+            " 'vectors/*.parquet'.",
+            show_default=False,
+            rich_help_panel="Source",
+        ),
+    ] = None,
+    zero_shot: Annotated[bool, options.declared(ZERO_SHOT)] = ZERO_SHOT.default,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of the embeddings cache.", show_default=".clipaudit/SOURCE-MODEL-HASH"),
@@ -54,11 +65,16 @@ def embed(
     from clipaudit.clip.encoders import EncoderOptions
 
     columns = {entry.name: changes.pop(entry.name, entry.default) for entry in COLUMNS}
+    if embeddings and changes and "model" not in changes:
+        # A default model is a guess at who made the vectors.
+        raise UsageError(f"{', '.join(changes)} would have no effect on embeddings without --model. Name it.")
     with EmbedDisplay() as display:
         summary = run(
             source,
+            embeddings=embeddings,
+            zero_shot=zero_shot,
             cache=cache,
-            encoder=EncoderOptions(**changes),
+            encoder=None if embeddings and not changes else EncoderOptions(**changes),
             options=options.source_options(names, **columns),
             shard=_parse_shard(shard),
             quality=quality,

@@ -194,7 +194,7 @@ def _check_against(caches: list[Path]) -> None:
 def _leaks(index: CleanIndex, cache: Path | None, against: list[Path], file: Path) -> int:
     """Write the list of leaks and say how many there are."""
     from clipaudit.calls.leaks import find_leaks, write_leaks
-    from clipaudit.calls.select import find_cache
+    from clipaudit.calls.material import find_cache
     from clipaudit.cli.console import print_line, safe
     from clipaudit.index.check import EXACT
 
@@ -212,7 +212,7 @@ def _leaks(index: CleanIndex, cache: Path | None, against: list[Path], file: Pat
 
 def _audit(cache: Path | None, config: AuditConfig, *, names: Path | None, **given: Any) -> CleanIndex:
     """Audit the labels of a cache; what was not given is left to the call."""
-    from clipaudit.calls.select import find_cache
+    from clipaudit.calls.material import find_cache
     from clipaudit.calls.select import select as run
     from clipaudit.cli.console import print_line, safe, stages
     from clipaudit.samples import read_names
@@ -227,7 +227,7 @@ def _audit(cache: Path | None, config: AuditConfig, *, names: Path | None, **giv
 
 def _decide_again(file: Path, preset: str | None, changes: dict[str, Any], target: str | None) -> CleanIndex:
     """Decide again on the scores of an index, if need be by its review."""
-    from clipaudit.calls.select import reselect
+    from clipaudit.calls.reselect import reselect
     from clipaudit.index.clean_index import read_index
 
     held = read_index(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +14,38 @@ from clipaudit.clip.encoders import Encoder, EncoderOptions, load_encoder
 from clipaudit.errors import CacheError
 
 
+class TextSide(Protocol):
+    """What texts mean to a model of images and texts."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(P, d) unit rows for P texts; raises ModelError, CacheError."""
+        ...
+
+
+class LoadedTexts:
+    """A model that is loaded; nothing is kept."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(P, d) unit rows for P texts."""
+        return self.encoder.encode_texts(texts)
+
+
 class Texts:
     """What texts mean to the model of a cache."""
 
-    def __init__(self, store: EmbeddingsCache, model: str | None, device: str) -> None:
+    def __init__(self, store: EmbeddingsCache, model: str | None, device: str, encoder: Encoder | None = None) -> None:
         """Nothing is loaded yet.
 
         Args:
             store: The cache.
             model: Where its model lies now, if it was moved.
             device: "auto", or a torch device that computes.
+            encoder: The model, where it is loaded already.
         """
-        self._store, self._model, self._device = store, model, device
+        self._store, self._model, self._device, self._loaded = store, model, device, encoder
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(P, d) unit rows for P texts, from the cache where they were needed before.
@@ -41,6 +62,8 @@ class Texts:
 
     @cached_property
     def _encoder(self) -> Encoder:
+        if self._loaded is not None:
+            return self._loaded
         fingerprint = self._store.info.fingerprint
         options = EncoderOptions(
             model=self._model or fingerprint.model,

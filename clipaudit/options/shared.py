@@ -52,7 +52,12 @@ EXACT = Option(
 # The fields of `clipaudit.EncoderOptions`.
 ENCODER = (MODEL, REVISION, DEVICE, PRECISION, BATCH_SIZE, EXACT)
 PATH_COLUMN = Option(
-    None, Text("a column"), "Column of a manifest with the paths", "Source", unset="recognised", name="path_column"
+    None,
+    Text("a column"),
+    "Column of a manifest with the paths, or of a table of vectors with the ids",
+    "Source",
+    unset="recognised",
+    name="path_column",
 )
 LABEL_COLUMN = Option(
     None, Text("a column"), "Column with the labels", "Source", unset="recognised", name="label_column"
@@ -72,8 +77,25 @@ CROPS = Option(
     "Source",
     name="crops",
 )
+VECTOR_COLUMN = Option(
+    None,
+    Text("a column"),
+    "Column of a Parquet file with the vectors, for --embeddings",
+    "Source",
+    unset="recognised",
+    name="vector_column",
+)
 # Fields of `clipaudit.SourceOptions`.
-COLUMNS = (PATH_COLUMN, LABEL_COLUMN, IMAGE_COLUMN, CROPS)
+COLUMNS = (PATH_COLUMN, LABEL_COLUMN, IMAGE_COLUMN, VECTOR_COLUMN, CROPS)
+# Beside `clipaudit.EncoderOptions`.
+ZERO_SHOT = Option(
+    True,
+    Switch(),
+    "Load the text side of the model that made the vectors, for --embeddings",
+    "Model",
+    note="without it (vision-only vectors, such as DINOv2's), only the induced estimate will speak",
+    name="zero_shot",
+)
 EXPORT_FORMAT = Option(
     None,
     Choice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from clipaudit.report.choice import Choice
 from clipaudit.report.columns import Columns, Truth
 from clipaudit.report.thumbnails import Thumbnail
 from clipaudit.report.wording import all_of, reasons
-from clipaudit.vocabulary import verdicts_of
+from clipaudit.vocabulary import EstimateTerm, verdicts_of
 
 Sample = dict[str, Any]
 
@@ -69,7 +70,7 @@ def payload(columns: Columns, choice: Choice, records: list[Sample]) -> dict[str
         "inDoubt": int(columns.in_doubt.sum()),
         "classes": columns.class_names,
         "verdicts": [[verdict.estimate.title, verdict.selector.title] for verdict in verdicts_of(estimates)],
-        "probability": f"probability, the mean of {all_of(len(estimates))} estimates",
+        "probability": f"probability, {_whose(estimates)}",
         "samples": records,
         "copies": [[number[row] for row in rows.tolist()] for rows in choice.conflicts],
         "odd": {issue: [number[row] for row in rows.tolist()] for issue, rows in choice.odd.items()},
@@ -78,3 +79,10 @@ def payload(columns: Columns, choice: Choice, records: list[Sample]) -> dict[str
             str(k): [[number[row] for row in side.tolist()] for side in sides] for k, sides in choice.examples.items()
         },
     }
+
+
+def _whose(estimates: Sequence[EstimateTerm]) -> str:
+    """Whose probability the suggested label has, in words."""
+    if len(estimates) == 1:
+        return f"by {estimates[0].title}"
+    return f"the mean of {all_of(len(estimates))} estimates"

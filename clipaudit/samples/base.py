@@ -72,6 +72,7 @@ class SourceOptions:
         image_column: Column of a Parquet data set with the image bytes; None recognises the usual names and images.
         names: Class names by class index, for labels that are indices. Their order is the order of the classes.
         crops: Of a labelling tool's file: one sample a box instead of one an image.
+        vector_column: Column of a Parquet file with vectors that were computed elsewhere; None recognises it.
 
     Raises:
         SourceError: one of the names is no class name, or comes twice.
@@ -82,6 +83,7 @@ class SourceOptions:
     image_column: str | None = None
     names: Sequence[str] | None = None
     crops: bool = False
+    vector_column: str | None = None
 
     def __post_init__(self) -> None:
         if self.names is not None:

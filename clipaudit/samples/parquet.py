@@ -63,7 +63,7 @@ class ParquetSource:
                     f"{path} has not one column {column!r} of {role}, as {first.name} has. Its columns:"
                     f" {', '.join(schema.names)}. Rename the column, or embed the files one by one."
                 )
-        return _File(path, ImageColumn(path, self.image_column), _hub_class_names(path, schema, self._label_column))
+        return _File(path, ImageColumn(path, self.image_column), hub_class_names(path, schema, self._label_column))
 
     def _say_which_names(self, options: SourceOptions) -> None:
         """Refuse files whose label numbers cannot mean the same classes."""
@@ -131,7 +131,7 @@ class ParquetSource:
         return [*self._notes, *label_notes(self._readers.values())]
 
 
-def _hub_class_names(path: Path, schema: Any, label_column: str) -> list[str] | None:
+def hub_class_names(path: Path, schema: Any, label_column: str) -> list[str] | None:
     """The class names that the Hugging Face Hub writes into a file's schema beside integer labels.
 
     Raises:

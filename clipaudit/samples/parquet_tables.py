@@ -58,19 +58,20 @@ class ParquetTable:
         return batches
 
 
-def open_parquet(path: Path, as_dictionary: Sequence[str] = ()) -> Any:
+def open_parquet(path: Path, as_dictionary: Sequence[str] = (), *, buffer: int = 0) -> Any:
     """The file as a `pyarrow.parquet.ParquetFile`; SourceError where it is none.
 
     Args:
         path: A regular file.
         as_dictionary: Columns of text to be read with each distinct value once, however often it comes.
+        buffer: How many bytes of a column are read at once; 0 reads all those of a row group.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     require_file(path, SourceError)
     try:
-        file = pq.ParquetFile(path, read_dictionary=list(as_dictionary))
+        file = pq.ParquetFile(path, read_dictionary=list(as_dictionary), buffer_size=buffer)
         _ = file.schema_arrow.names  # A schema may be damaged where the rest is not.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"{path} is not a readable Parquet file: {error}") from None

@@ -46,14 +46,14 @@ def clean_scores(
 def fallback(clean: Flags, labels: NDArray[np.int64], n_classes: int, p_label: NDArray[np.float32]) -> Flags:
     """Rescue classes that no sample was selected of.
 
-    Each receives its max(1, floor(n / K^2)) samples of highest zero-shot probability. (The published code sorts the
+    Each receives its max(1, floor(n / K^2)) samples of highest probability. (The published code sorts the
     other way round and takes the worst.)
 
     Args:
         clean: (n,) the combined selection.
         labels: (n,) in [0, n_classes).
         n_classes: K.
-        p_label: (n,) zero-shot P(y_i | x_i), or its logarithm.
+        p_label: (n,) P(y_i | x_i) by zero-shot where it speaks, or its logarithm.
 
     Returns:
         (n,) true for rescued samples.

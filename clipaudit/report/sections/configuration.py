@@ -12,6 +12,7 @@ def configuration(material: Material) -> list[tuple[str, str]]:
     index = material.columns.index
     metadata = index.metadata
     model, prompts = metadata.model, metadata.prompts
+    own = model.is_own and model.has_texts
     decided = {
         "source": metadata.source,
         "labels": metadata.labels or "the source's own",
@@ -21,7 +22,7 @@ def configuration(material: Material) -> list[tuple[str, str]]:
     rows = {
         **decided,
         "prompts": f"{decided['prompts']} ({len(prompts.texts):,} texts)",
-        "model": f"{model.model} {model.revision or ''}".strip(),
+        "model": f"{model.model} {model.revision or ''}{' (of texts; the vectors are own)' if own else ''}".strip(),
         "weights": model.weights,
         "precision": model.precision,
         **{name: value for name, value in index.config.to_dict().items() if name not in decided},
