@@ -28,6 +28,8 @@ _LOCAL, _UPLOADED = "/data/local-files", "/data/upload/"
 _RECTANGLES = ("rectanglelabels", "rectangle")
 # Tasks that are looked at to recognise a file.
 _LOOKED_AT = 20
+# Of a control tag; nobody types a longer one.
+_LONGEST_NAME = 200
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 
 
@@ -101,7 +103,7 @@ class Tasks:
                     passed.add(f"result(s) of the type {excerpt(kind)} passed over", where)
                 continue
             value = documents.field(result, "value", dict, where)
-            question = str(result.get("from_name"))
+            question = str(result.get("from_name"))[:_LONGEST_NAME]
             if "x" in value:
                 passed.add("choice(s) for a region passed over", where)
             elif self.question is None or question == self.question:
