@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +28,8 @@ from clipaudit.vectors import unit_rows
 from clipaudit.vectors.rows import check_dimension, rows_at_once
 from clipaudit.vectors.source import NO_LABEL
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
+# A numpy array or a torch tensor, whose library is imported for no name alone; `material_of` refuses others.
+Array: TypeAlias = Any
 ARRAYS = "arrays in memory"
 
 
@@ -56,9 +55,9 @@ class Material:
 
 
 def material_of(
-    vectors: str | Path | NDArray[Any] | Tensor | None,
+    vectors: str | Path | Array | None,
     ids: Iterable[Any] | None,
-    class_embeddings: NDArray[Any] | Tensor | None,
+    class_embeddings: Array | None,
     model: str | None,
     device: str,
 ) -> Material:

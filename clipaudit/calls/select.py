@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from clipaudit.auditing.quality import quality_of
 from clipaudit.auditing.warnings import audit_warnings, predictions, stranger_warnings
 from clipaudit.auditing.words import Words, no_words, words_given, words_of
 from clipaudit.cache.embeddings import Embeddings
-from clipaudit.calls.material import Material, material_of, names_of_classes
+from clipaudit.calls.material import Array, Material, material_of, names_of_classes
 from clipaudit.calls.reselect import with_number, with_warnings
 from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.config import AuditConfig
@@ -32,20 +32,17 @@ from clipaudit.prompts.sets import ClassPrompts, find_prompts
 from clipaudit.spelling import Spellings
 from clipaudit.text import excerpt
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 @typed
 def select(
-    cache: str | Path | NDArray[Any] | Tensor | None = None,
+    cache: str | Path | Array | None = None,
     labels: str | Path | Iterable[Any] | None = None,
     *,
     config: AuditConfig | None = None,
     prompts: str | Path = "auto",
     names: Sequence[str] | None = None,
     ids: Iterable[Any] | None = None,
-    class_embeddings: NDArray[Any] | Tensor | None = None,
+    class_embeddings: Array | None = None,
     background: str | None = None,
     model: str | None = None,
     device: str = "auto",
