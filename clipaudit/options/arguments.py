@@ -101,7 +101,8 @@ def _part(parts: tuple[Any, ...]) -> Any:
 
 def _is_one(value: Any, kind: Any) -> bool:
     """An object of a class; of a protocol, one with its methods."""
-    if not isinstance(kind, type):
+    # From Python 3.11 on, Any is a class that nothing is an instance of.
+    if kind is Any or not isinstance(kind, type):
         return True
     if getattr(kind, "_is_protocol", False):
         return all(hasattr(value, name) for name in vars(kind) if not name.startswith("_"))
