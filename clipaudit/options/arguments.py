@@ -70,6 +70,8 @@ def _hints(call: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
     if hint in _SCALARS:
         return _SCALARS[hint][0](value)
     kind, parts = get_origin(hint) or hint, get_args(hint)
@@ -80,7 +82,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if kind is Callable:
         return callable(value)
     if kind in (Iterable, Sequence, tuple, list):
-        return _is_listed(value, kind) and all(_fits(item, _part(parts)) for item in _items(value))
+        return _is_listed(value, kind) and all(_fits(item, _part(parts)) for item in _items(value, parts))
     return _is_one(value, kind)
 
 
@@ -90,9 +92,9 @@ def _is_listed(value: Any, kind: Any) -> bool:
     return all(hasattr(value, name) for name in needed) and not isinstance(value, str | bytes | Mapping | Path)
 
 
-def _items(value: Any) -> Iterable[Any]:
-    """What can be looked at without using it up, or taking long."""
-    return value if isinstance(value, list | tuple) else ()
+def _items(value: Any, parts: tuple[Any, ...]) -> Iterable[Any]:
+    """What can be looked at without using it up. Texts have more rules, and who has these says which one fails."""
+    return value if isinstance(value, list | tuple) and _part(parts) is not str else ()
 
 
 def _part(parts: tuple[Any, ...]) -> Any:
