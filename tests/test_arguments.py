@@ -127,6 +127,7 @@ def test_what_is_as_good_as_the_type_is_taken(noisy_index: CleanIndex, noisy_dig
     for other in (tuple(truth), np.array(truth), np.array(truth, object)):
         assert clipaudit.evaluate(noisy_index, other).overall == plain.overall
     assert len(clipaudit.review(noisy_index, budget=np.int64(5)).rows) == 5  # type: ignore[arg-type]
+    assert clipaudit.export(noisy_index, tmp_path / "a.csv", raw=np.True_) == []  # type: ignore[arg-type]
     noisy_index.write(str(tmp_path / "clean.parquet"))
     assert clipaudit.read_index(str(tmp_path / "clean.parquet")).table.equals(noisy_index.table)
 
