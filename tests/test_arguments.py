@@ -12,7 +12,7 @@ import pytest
 
 import clipaudit
 from clipaudit import CleanIndex
-from clipaudit.errors import UsageError
+from clipaudit.errors import ClipAuditError, UsageError
 from clipaudit.options import Options
 from clipaudit.options.arguments import _hints, typed
 
@@ -56,9 +56,7 @@ def test_every_argument_is_refused_by_name(name: str) -> None:
     every = inspect.signature(call).parameters.values()
     needed = [item.name for item in every if item.default is item.empty and item.kind is not item.VAR_KEYWORD]
     for argument in arguments(call):
-        for wrong in (Nothing(), [Nothing()], b"bytes"):
-            if isinstance(wrong, list) and (name, argument) == ("select", "labels"):
-                continue  # Labels may be whatever has a name.
+        for wrong in (Nothing(), b"bytes", 1j):
             given = {**dict.fromkeys(needed), argument: wrong}
             with pytest.raises(UsageError) as caught:
                 call(**given)
@@ -102,12 +100,34 @@ def test_a_sentence_says_what_was_given_and_what_helps(noisy_index: CleanIndex, 
         assert str(caught.value) == message
 
 
+def test_a_list_of_something_else_is_refused(noisy_index: CleanIndex, noisy_cache: Path, tmp_path: Path) -> None:
+    cases: dict[str, Callable[[], object]] = {
+        "marks must be a path or a list of paths, not [5].": lambda: clipaudit.apply_marks(noisy_index, [5]),  # type: ignore
+        "against must be a list of paths, not [5].": lambda: clipaudit.find_leaks(noisy_cache, [5]),  # type: ignore
+        "leaks must be a list of clipaudit.Leak objects, not ['a'].": lambda: clipaudit.write_leaks(
+            ["a"],  # type: ignore[list-item]
+            tmp_path / "leaks.csv",
+        ),
+        "shard must be a list of whole numbers, not ('a', 2).": lambda: clipaudit.embed("photos", shard=("a", 2)),  # type: ignore
+        "label 1: the label": lambda: clipaudit.check_prompts("digits", labels=["one", [2]]),  # type: ignore[list-item]
+        "names, class 0: the class name is no text.": lambda: clipaudit.SourceOptions(names=[5]),  # type: ignore[list-item]
+    }
+    for message, call in cases.items():
+        with pytest.raises(ClipAuditError) as caught:
+            call()
+        assert str(caught.value).startswith(message)
+    for names in ([5], [None]):
+        with pytest.raises(ClipAuditError, match="names, class 0"):
+            clipaudit.evaluate(noisy_index, [0] * 600, names=names)  # type: ignore[arg-type]
+
+
 def test_what_is_as_good_as_the_type_is_taken(noisy_index: CleanIndex, noisy_digits: Any, tmp_path: Path) -> None:
     truth = list(noisy_digits[1].values())
     plain = clipaudit.evaluate(noisy_index, truth)
     for other in (tuple(truth), np.array(truth), np.array(truth, object)):
         assert clipaudit.evaluate(noisy_index, other).overall == plain.overall
     assert len(clipaudit.review(noisy_index, budget=np.int64(5)).rows) == 5  # type: ignore[arg-type]
+    assert clipaudit.export(noisy_index, tmp_path / "a.csv", raw=np.True_) == []  # type: ignore[arg-type]
     noisy_index.write(str(tmp_path / "clean.parquet"))
     assert clipaudit.read_index(str(tmp_path / "clean.parquet")).table.equals(noisy_index.table)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import clipaudit
-from clipaudit.errors import SourceError
+from clipaudit.errors import SourceError, UsageError
 from clipaudit.samples import SourceOptions, read_names
 
 NAMES = ["cat", "sea cow", "caf\u00e9"]
@@ -116,10 +116,12 @@ def test_many_names_are_read_in_one_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [["cat", "cat "], ["cat", ""], ["cat", None], [0, 1], ["a\0b"], ["\udcff"], "abc", [], [b"cat"]]
+    "names", [["cat", "cat "], ["cat", ""], ["cat", None], [0, 1], ["a\0b"], ["\udcff"], [], [b"cat"]]
 )
 def test_names_that_a_caller_gives_are_checked_alike(names: Sequence[str], noisy_cache: Path) -> None:
     for call in (lambda: SourceOptions(names=names), lambda: clipaudit.select(noisy_cache, labels=[0, 1], names=names)):
         with pytest.raises(SourceError, match=r"names, class|no class names"):
             call()
+    with pytest.raises(UsageError, match="names must be a list of texts or None, not 'abc'"):
+        SourceOptions(names="abc")
     assert SourceOptions(names=(" sea  cow", "cat")).names == ["sea cow", "cat"]

@@ -52,6 +52,7 @@ class Queue:
         taken: list[str] = self.index.table["id"].take(pa.array(self.rows)).to_pylist()
         return taken
 
+    @typed
     def check_outputs(self, folder: str | Path) -> None:
         """Refuse a folder that `write` cannot write to.
 
@@ -63,6 +64,7 @@ class Queue:
         if _is_filled_in(Path(folder) / QUEUE):
             raise UsageError(f"{Path(folder) / QUEUE} is filled in already. Apply its marks, and name another folder.")
 
+    @typed
     def write(
         self,
         folder: str | Path,

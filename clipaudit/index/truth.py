@@ -16,6 +16,7 @@ from clipaudit.errors import SourceError
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.samples.base import label_name
 from clipaudit.samples.labels import ROW_ORDER, read_column
+from clipaudit.samples.names import checked_names
 from clipaudit.samples.tables import LABEL_COLUMNS
 from clipaudit.spelling import Spellings, looks_missing, normalise
 from clipaudit.text import excerpt, unescape_formula
@@ -58,6 +59,7 @@ def match_truth(
         SourceError: the truth does not cover the samples, or shares no class with the labels.
     """
     notes: tuple[str, ...] = ()
+    names = None if names is None else checked_names(names)
     if isinstance(truth, str | Path):
         ids: list[str] = index.table["id"].to_pylist()
         column = read_column(truth, ids, Path(index.metadata.root), usual=TRUTH_COLUMNS, names=names)

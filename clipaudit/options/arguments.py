@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
-from types import NoneType, SimpleNamespace, UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from clipaudit.errors import UsageError
@@ -20,7 +20,7 @@ from clipaudit.text import excerpt
 Call = TypeVar("Call", bound=Callable[..., Any])
 # Types that Python's own check is too narrow or too wide for (a bool is an int): what passes, and the words for it.
 _SCALARS: dict[Any, tuple[Callable[[Any], bool], str, str]] = {
-    bool: (lambda value: isinstance(value, bool) or type(value).__name__ == "bool_", "True or False", "True or False"),
+    bool: (lambda value: type(value).__name__ in ("bool", "bool_"), "True or False", "True or False"),
     int: (lambda value: isinstance(value, Integral) and not isinstance(value, bool), "a whole number", "whole numbers"),
     float: (lambda value: isinstance(value, Real) and not isinstance(value, bool), "a number", "numbers"),
     str: (lambda value: isinstance(value, str), "a text", "texts"),
@@ -65,11 +65,16 @@ def _hints(call: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of the parameters; what a call returns may be a type that only checkers of types import."""
     parameters = inspect.signature(call).parameters.values()
     single = [item.name for item in parameters if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)]
-    own = {name: hint for name, hint in call.__annotations__.items() if name in single}
-    return get_type_hints(SimpleNamespace(__annotations__=own), call.__globals__)
+
+    def bare() -> None: ...
+
+    bare.__annotations__ = {name: hint for name, hint in call.__annotations__.items() if name in single}
+    return get_type_hints(bare, call.__globals__)
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
     if hint in _SCALARS:
         return _SCALARS[hint][0](value)
     kind, parts = get_origin(hint) or hint, get_args(hint)
@@ -80,7 +85,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if kind is Callable:
         return callable(value)
     if kind in (Iterable, Sequence, tuple, list):
-        return _is_listed(value, kind) and all(_fits(item, _part(parts)) for item in _items(value))
+        return _is_listed(value, kind) and all(_fits(item, _part(parts)) for item in _items(value, parts))
     return _is_one(value, kind)
 
 
@@ -90,9 +95,9 @@ def _is_listed(value: Any, kind: Any) -> bool:
     return all(hasattr(value, name) for name in needed) and not isinstance(value, str | bytes | Mapping | Path)
 
 
-def _items(value: Any) -> Iterable[Any]:
-    """What can be looked at without using it up, or taking long."""
-    return value if isinstance(value, list | tuple) else ()
+def _items(value: Any, parts: tuple[Any, ...]) -> Iterable[Any]:
+    """What can be looked at without using it up. Texts have more rules, and who has these says which one fails."""
+    return value if isinstance(value, list | tuple) and _part(parts) is not str else ()
 
 
 def _part(parts: tuple[Any, ...]) -> Any:

@@ -20,6 +20,7 @@ from clipaudit.clip.encoders import Encoder
 from clipaudit.errors import PromptError
 from clipaudit.options.arguments import typed
 from clipaudit.prompts.sets import PromptClass, PromptSet, load_prompts, prompt_file
+from clipaudit.samples.base import label_name
 from clipaudit.spelling import normalise
 
 MIN_FEATURES, MAX_FEATURES = 6, 10
@@ -94,6 +95,7 @@ def check_prompts(
 
     Raises:
         UsageError: no such set or file.
+        SourceError: one of the labels is no class name.
     """
     try:
         prompts = load_prompts(prompt_file(name))
@@ -101,7 +103,8 @@ def check_prompts(
         return PromptReport(str(name), 0, 0, None, (Finding("error", str(error)),))
     findings = [*_feature_counts(prompts), *_feature_faults(prompts), *_repetitions(prompts), *_same_texts(prompts)]
     if labels is not None:
-        findings += _label_matches(prompts, labels)
+        read = [label_name(label, None, frozenset(), f"label {number}") for number, label in enumerate(labels)]
+        findings += _label_matches(prompts, read)
     texts = [text for entry in prompts.classes for text in prompts.texts(entry)]
     findings += _encoded(prompts, encoder) if encoder else _too_long(texts)
     most = None if encoder else max(map(estimate_tokens, texts))
