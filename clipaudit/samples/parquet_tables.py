@@ -64,14 +64,16 @@ def open_parquet(path: Path, as_dictionary: Sequence[str] = (), *, buffer: int =
     Args:
         path: A regular file.
         as_dictionary: Columns of text to be read with each distinct value once, however often it comes.
-        buffer: How many bytes of a column are read at once; 0 reads all those of a row group.
+        buffer: How many bytes of a column are read and held at once; 0 leaves that to Arrow.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     require_file(path, SourceError)
     try:
-        file = pq.ParquetFile(path, read_dictionary=list(as_dictionary), buffer_size=buffer)
+        # Arrow reads ahead otherwise, and keeps every row group that it has read.
+        reading = {"buffer_size": buffer, "pre_buffer": False} if buffer else {}
+        file = pq.ParquetFile(path, read_dictionary=list(as_dictionary), **reading)
         _ = file.schema_arrow.names  # A schema may be damaged where the rest is not.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"{path} is not a readable Parquet file: {error}") from None
