@@ -76,8 +76,9 @@ def test_every_public_call_is_checked(name: str) -> None:
 
 def test_a_sentence_says_what_was_given_and_what_helps(noisy_index: CleanIndex, noisy_cache: Path) -> None:
     cases: dict[str, Callable[[], object]] = {
-        "cache must be a path or None, not 123.": lambda: clipaudit.select(123),  # type: ignore[arg-type]
-        "source must be a path or a datasets.Dataset, not None.": lambda: clipaudit.embed(None),  # type: ignore[arg-type]
+        "cache must be the folder of a cache, or embeddings: a numpy array or torch tensor of floating point numbers of"
+        " shape (n, d), not int.": lambda: clipaudit.select(123),  # type: ignore[arg-type]
+        "source must be a path, a datasets.Dataset or None, not 5.": lambda: clipaudit.embed(5),  # type: ignore[arg-type]
         "index must be a clipaudit.CleanIndex, not 'i.parquet'. clipaudit.read_index(file) reads one, and"
         " clipaudit.select(cache) makes one.": lambda: clipaudit.write_report("i.parquet", "r.html"),  # type: ignore
         "truth must be a path or a list, not 5.": lambda: clipaudit.evaluate(noisy_index, 5),  # type: ignore[arg-type]

@@ -437,7 +437,7 @@ TWO = np.eye(4, dtype=np.float32)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cache": [[1.0, 2.0]]}, "must be a numpy array or torch tensor .* not list"),
+        ({"cache": [[1.0, 2.0]]}, "or embeddings: a numpy array or torch tensor .* not list"),
         ({"cache": 3}, "not int"),
         ({"cache": TWO[0]}, r"not of shape \(4,\)"),
         ({"cache": TWO[None]}, r"not of shape \(1, 4, 4\)"),
@@ -461,7 +461,7 @@ TWO = np.eye(4, dtype=np.float32)
         ({"ids": ["a", "b", None, "d"]}, "place 2: None is no id"),
         ({"ids": ["a", "b", "", "d"]}, "place 2: '' is no id"),
         ({"ids": ["a", "b", [1], "d"]}, "place 2: "),
-        ({"model": 3}, "model must be the name of a model"),
+        ({"model": 3}, "model must be a text or None, not 3"),
         ({"model": DIGITS.model, "class_embeddings": TWO}, "either model or class_embeddings"),
         ({"class_embeddings": TWO[:2]}, "class_embeddings need names"),
         ({"class_embeddings": TWO[:2, :3], "names": ["a", "b"]}, "do not belong together"),

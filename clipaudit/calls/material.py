@@ -70,6 +70,8 @@ def material_of(
     """
     if class_embeddings is not None and model is not None:
         raise UsageError("give either model or class_embeddings: both say what the classes look like.")
+    if class_embeddings is not None:
+        class_embeddings = _numbers(class_embeddings, "class_embeddings", "class_embeddings must be ")
     if vectors is not None and not isinstance(vectors, str | Path):
         return _of_arrays(vectors, ids, class_embeddings, model, device)
     if ids is not None:
@@ -83,9 +85,9 @@ def material_of(
 
 
 def _of_arrays(
-    vectors: object, ids: Iterable[Any] | None, class_embeddings: object, model: str | None, device: str
+    vectors: object, ids: Iterable[Any] | None, class_embeddings: Array | None, model: str | None, device: str
 ) -> Material:
-    array = _numbers(vectors, "embeddings")
+    array = _numbers(vectors, "embeddings", "cache must be the folder of a cache, or embeddings: ")
     n, dimension = array.shape
     rows, scaled, digest = np.empty((n, dimension), np.float16), 0, blake2b(digest_size=16)
     step = rows_at_once(dimension)
@@ -120,8 +122,6 @@ def _texts_of(model: str, device: str, dimension: int) -> LoadedTexts:
     """The texts' side of a model; UsageError where they have other dimensions than the vectors."""
     from clipaudit.clip.encoders import EncoderOptions, load_encoder
 
-    if not isinstance(model, str):
-        raise UsageError(f"model must be the name of a model or its folder, not {excerpt(model)}.")
     encoder = load_encoder(EncoderOptions(model=model, device=device))
     if encoder.fingerprint.dimension != dimension:
         raise UsageError(
@@ -131,11 +131,10 @@ def _texts_of(model: str, device: str, dimension: int) -> LoadedTexts:
     return LoadedTexts(encoder)
 
 
-def _class_rows(given: object, dimension: int) -> NDArray[np.float32] | None:
+def _class_rows(array: NDArray[Any] | None, dimension: int) -> NDArray[np.float32] | None:
     """(K, d) float32 unit rows; UsageError where they do not fit vectors of this dimension."""
-    if given is None:
+    if array is None:
         return None
-    array = _numbers(given, "class_embeddings")
     if len(array) > MAX_CLASSES:
         raise UsageError(f"class_embeddings has {len(array):,} rows, more than {MAX_CLASSES:,} classes.")
     if array.shape[1] != dimension:
@@ -158,9 +157,9 @@ def names_of_classes(labels: object, n_classes: int) -> list[str]:
     raise UsageError("class_embeddings need names: the class names in the order of their rows.")
 
 
-def _numbers(given: object, name: str) -> NDArray[Any]:
+def _numbers(given: object, name: str, wanted: str) -> NDArray[Any]:
     """An array of numpy or torch as numpy has it; UsageError where it is no (n, d) array of floating point numbers."""
-    wanted = f"{name} must be a numpy array or torch tensor of floating point numbers of shape (n, d)"
+    wanted += "a numpy array or torch tensor of floating point numbers of shape (n, d)"
     if hasattr(given, "detach") and hasattr(given, "cpu"):
         # numpy knows no bfloat16.
         tensor = given.detach().cpu()
