@@ -167,9 +167,9 @@ def test_folders_without_classes_are_refused(tmp_path: Path, make: Callable[[Pat
 def test_unknown_sources_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="does not exist"):
         open_source(tmp_path / "nowhere")
-    (tmp_path / "a.zip").write_bytes(b"PK")
+    (tmp_path / "a.rar").write_bytes(b"Rar!")
     with pytest.raises(UsageError, match="not a kind of source"):
-        open_source(tmp_path / "a.zip")
+        open_source(tmp_path / "a.rar")
     (tmp_path / "m.csv").write_text("path,label\na.png,7\n")
     with pytest.raises(SourceError, match=r"line 2: class index 7 is out of range"):
         ids_and_labels(tmp_path / "m.csv", names=["cat", "dog"])

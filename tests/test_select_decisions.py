@@ -107,10 +107,10 @@ def test_a_wrong_label_of_a_list_is_named(noisy_cache: Path, noisy_index: CleanI
 @pytest.mark.parametrize(
     ("labels", "names", "message"),
     [
-        (b"zero", None, "labels must be a table"),
+        (b"zero", None, "labels must be a path, a list or None"),
         ({"zero", "one"}, None, "labels must be a table"),
-        (7, None, "labels must be a table"),
-        (["zero"], "zero", "there are no class names"),
+        (7, None, "labels must be a path, a list or None"),
+        (["zero"], "zero", "names must be a list of texts"),
         (["zero"], ["zero", "zero"], "class 1: the class name 'zero' stands at 0 already"),
         (["zero"], ["zero", 1], "class 1: the class name is no text"),
         (["zero"], [], "there are no class names"),

@@ -117,7 +117,7 @@ def review(index: CleanIndex, *, budget: int = 100, seed: int = 0) -> Queue:
         seed: Another seed draws other samples.
 
     Raises:
-        UsageError: `budget` or `seed` is out of range, or every readable sample is marked.
+        UsageError: `budget` or `seed` is out of range, or every readable sample is marked; or none is readable.
     """
     budget, seed = BUDGET.take(budget), REVIEW_SEED.take(seed)
     held, generator = surveyed(index), np.random.default_rng(seed)

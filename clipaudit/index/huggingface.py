@@ -59,6 +59,8 @@ def without_indices(table: pa.Table, class_names: Sequence[str], metadata: Mappi
     said = _class_labels(metadata)
     for name in COLUMNS:
         held = index_column(name)
+        if held in said and held not in table.column_names:
+            return f"column {held!r} is gone"
         if name not in table.column_names or held not in table.column_names:
             continue
         if _same(table[held], _indices(table[name], class_names)):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clipaudit.certainty.survey import Marks, Surveyed, survey, wrong_by_bin
 from clipaudit.certainty.thresholds import Cut, Reach, reach
 from clipaudit.copies.groups import first_rows
+from clipaudit.errors import UsageError
 from clipaudit.index.building import with_column
 from clipaudit.index.check import P_WRONG
 from clipaudit.index.clean_index import CleanIndex
@@ -73,8 +74,10 @@ class Survey:
 
 
 def surveyed(index: CleanIndex) -> Survey:
-    """What the marks of an index say; without any, what is thought beforehand."""
+    """What the marks of an index say; without any, what is thought beforehand. UsageError if no image is readable."""
     readable = index.readable
+    if not readable.any():
+        raise UsageError("no image of the index could be read, so that no mark can say anything.")
     ranking, same = index.ranking(), _same(index)
     found = survey(ranking, marks_of(index).once(same), np.random.default_rng(SEED))
     return Survey(index, ranking, index.scored_labels()[readable], ~index.selected[readable], same, found)
