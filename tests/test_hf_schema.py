@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import DIGITS
 
 import clipaudit
 from clipaudit import CleanIndex
@@ -45,6 +46,35 @@ def test_datasets_finds_class_labels(reviewed: CleanIndex, tmp_path: Path, how: 
     assert all(isinstance(feature, datasets.Value) for feature in others.values())
     assert dataset["p_wrong"][:] == reviewed.table["p_wrong"].to_pylist()
     assert dataset["label_index"][:] == reviewed.labels().tolist()
+
+
+def test_an_export_is_a_data_set_with_its_images_and_a_source(
+    noisy_index: clipaudit.CleanIndex, tmp_path: Path
+) -> None:
+    assert clipaudit.export(noisy_index, tmp_path / "digits", format="huggingface") == []
+    rows = datasets.load_dataset(str(tmp_path / "digits"), cache_dir=str(tmp_path / "hf"), split="train")
+    assert rows.features["label"].names == rows.features["suggested_label"].names == noisy_index.class_names
+    assert rows["label"][:] == noisy_index.labels().tolist()
+    assert rows["is_clean"][:] == noisy_index.is_clean.tolist()
+    assert rows["id"][:] == noisy_index.table["id"].to_pylist()
+    assert rows[0]["image"].size == (32, 32)
+    source = clipaudit.samples.open_source(tmp_path / "digits")
+    samples = list(source.samples())
+    assert [sample.label for sample in samples] == noisy_index.table["label"].to_pylist()
+    first = Path(noisy_index.metadata.root, noisy_index.table["id"][0].as_py())
+    assert source.read(samples[0].id) == first.read_bytes()
+
+
+def test_an_export_says_how_many_images_are_gone(small_images: Path, tmp_path: Path) -> None:
+    index = clipaudit.select(clipaudit.embed(small_images, cache=tmp_path / "c", encoder=DIGITS).cache, device="cpu")
+    Path(index.table["path"][3].as_py()).unlink()
+    said = clipaudit.export(index, tmp_path / "out", format="huggingface")
+    assert said == ["1 image(s) could not be read; their rows have none"]
+    table = pq.read_table(tmp_path / "out" / "data")
+    assert table["image"].null_count == 1
+    assert len(table) == len(index)
+    with pytest.raises(UsageError, match="into a folder, whose name has no ending"):
+        clipaudit.export(index, tmp_path / "out.json", format="huggingface")
 
 
 def test_the_metadata_name_every_column(noisy_index: CleanIndex, tmp_path: Path) -> None:

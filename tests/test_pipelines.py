@@ -14,6 +14,7 @@ import clipaudit
 PAGE = Path(__file__).parents[1] / "docs" / "pipelines.md"
 # What the heading of an example names, and what is imported for it.
 LIBRARIES = {
+    "webdataset": "webdataset",
     "pandas": "pandas",
     "PyTorch": "torch",
     "datasets": "datasets",
@@ -77,6 +78,25 @@ def test_all_see_the_same_clean_samples(
     elif name == "polars":
         doubtful = clipaudit.read_index("doubtful.parquet")
         assert 0 < len(doubtful) == (audited.to_pandas()["p_wrong"] > 0.9).sum()
+
+
+def test_webdataset_passes_the_clean_samples_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    monkeypatch.chdir(tmp_path)
+    paths = list(write_class_folders(tmp_path / "photos", 150, rate=0.2))
+    (tmp_path / "shards").mkdir()
+    for number in range(2):
+        with webdataset.TarWriter(f"shards/{number:03}.tar") as writer:
+            for path in paths[75 * number : 75 * number + 75]:
+                image = (tmp_path / "photos" / path).read_bytes()
+                writer.write({"__key__": path[:-4], "png": image, "txt": path.split("/")[0]})
+    cache = clipaudit.embed("shards/{000..001}.tar", encoder=DIGITS).cache
+    index = clipaudit.select(cache, device="cpu")
+    index.write("clean.parquet")
+    clipaudit.export(index, "clean.txt")
+    left = run("webdataset", tmp_path, monkeypatch)
+    assert len(left["images"]) == int(index.is_clean.sum()) > 50
+    assert left["clean"] == set((tmp_path / "clean.txt").read_text().splitlines())
 
 
 def test_cleanlab_finds_the_labels_that_were_changed(

@@ -21,14 +21,15 @@ def export(index: CleanIndex, path: str | Path, *, raw: bool = False, format: st
     the images are no files of their own); `.npy` their row numbers (int64). A path without an ending becomes a folder
     with a link to each clean image, a subfolder a class. For labelling tools, `.xml` holds tags as CVAT takes them, and
     `.json` what the format says: "label-studio" (tasks with the suggested labels as predictions, the most doubtful
-    first), "coco" or "fiftyone" (the labels.json of a classification data set).
+    first), "coco" or "fiftyone" (the labels.json of a classification data set). "huggingface" makes a folder that
+    `datasets` loads, with the images, the labels as class indices, and the other columns of the index.
 
     Args:
         index: From `select`, `read_index` or `apply_marks`.
         path: The file or folder; a file is replaced.
         raw: Of `.csv`: write text as it is. Otherwise a text that a spreadsheet would take for a formula (it begins
             with =, +, -, @ or a tab) gets an apostrophe in front, which all that reads tables in clipaudit undoes.
-        format: "label-studio", "cvat", "coco" or "fiftyone"; None takes the one that the ending names.
+        format: "label-studio", "cvat", "coco", "fiftyone" or "huggingface"; None takes the one that the ending names.
 
     Returns:
         What the user should know, in sentences: images that are gone, and have no link.

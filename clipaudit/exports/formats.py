@@ -9,12 +9,13 @@ from clipaudit.exports.base import Format
 from clipaudit.exports.coco import COCO
 from clipaudit.exports.cvat import CVAT
 from clipaudit.exports.fiftyone import FIFTYONE
+from clipaudit.exports.hugging_face import HUGGING_FACE
 from clipaudit.exports.label_studio import LABEL_STUDIO
 from clipaudit.exports.lists import LINKS, NPY, TXT
 from clipaudit.exports.tables import CSV, JSONL
 from clipaudit.options.shared import EXPORT_FORMAT
 
-FORMATS: tuple[Format, ...] = (CSV, JSONL, TXT, NPY, LABEL_STUDIO, CVAT, COCO, FIFTYONE, LINKS)
+FORMATS: tuple[Format, ...] = (CSV, JSONL, TXT, NPY, LABEL_STUDIO, CVAT, COCO, FIFTYONE, HUGGING_FACE, LINKS)
 
 
 def ending_of(name: str) -> str:
@@ -32,7 +33,8 @@ def format_of(path: Path, name: str | None = None) -> Format:
     ending = path.suffix.lower()
     if name is not None:
         if ending != (wanted := ending_of(name)):
-            raise UsageError(f"{path}: {name} is written into a file with the ending {wanted}.")
+            where = f"a file with the ending {wanted}" if wanted else "a folder, whose name has no ending"
+            raise UsageError(f"{path}: {name} is written into {where}.")
         return next(form for form in FORMATS if form.name == name)
     fitting = [form for form in FORMATS if form.ending == ending]
     if told := [form for form in fitting if form.told]:

@@ -34,7 +34,7 @@ def with_indices(table: pa.Table, class_names: Sequence[str]) -> pa.Table:
         UsageError: it has a column of such a name that says something else.
     """
     for name in (name for name in COLUMNS if name in table.column_names):
-        indices, held = _indices(table[name], class_names), index_column(name)
+        indices, held = class_indices(table[name], class_names), index_column(name)
         if held in table.column_names:
             if not _same(table[held], indices):
                 raise UsageError(
@@ -63,7 +63,7 @@ def without_indices(table: pa.Table, class_names: Sequence[str], metadata: Mappi
             return f"column {held!r} is gone"
         if name not in table.column_names or held not in table.column_names:
             continue
-        if _same(table[held], _indices(table[name], class_names)):
+        if _same(table[held], class_indices(table[name], class_names)):
             table = table.drop_columns([held])
         elif held in said:
             return f"column {held!r} does not hold the class indices of {name!r}"
@@ -79,13 +79,19 @@ def features(table: pa.Table, class_names: Sequence[str]) -> bytes:
     """
     labels = {index_column(name) for name in COLUMNS}
     found = {
-        field.name: {"names": list(class_names), "_type": "ClassLabel"} if field.name in labels else _value(field.type)
+        field.name: class_label(class_names) if field.name in labels else value_feature(field.type)
         for field in table.schema
     }
     return json.dumps({"info": {"features": found}}, ensure_ascii=False).encode()
 
 
-def _value(kind: pa.DataType) -> dict[str, str]:
+def class_label(class_names: Sequence[str]) -> dict[str, object]:
+    """What `datasets` calls a column of class indices."""
+    return {"names": list(class_names), "_type": "ClassLabel"}
+
+
+def value_feature(kind: pa.DataType) -> dict[str, object]:
+    """What `datasets` calls a column of single values."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return {"dtype": _VALUE_TYPES.get(str(kind), str(kind)), "_type": "Value"}
 
@@ -99,8 +105,8 @@ def _class_labels(metadata: Mapping[bytes, bytes]) -> set[str]:
         return set()
 
 
-def _indices(names: pa.ChunkedArray, class_names: Sequence[str]) -> pa.ChunkedArray:
-    """(n,) int64, null where there is no class."""
+def class_indices(names: pa.ChunkedArray, class_names: Sequence[str]) -> pa.ChunkedArray:
+    """A column of class names as class indices: (n,) int64, null where there is no class."""
     return pc.index_in(_texts(names), pa.array(class_names, pa.string())).cast(pa.int64())
 
 

@@ -104,9 +104,10 @@ EXPORT_FORMAT = Option(
             "cvat": "tags of images; .xml",
             "coco": ".json",
             "fiftyone": "labels.json",
+            "huggingface": "a folder for `datasets`, with the images",
         }
     ),
-    "Labelling tool that exports are for, where their ending does not say it",
+    "Tool that exports are for, where their ending does not say it",
     "Options",
     unset="by the ending",
     name="export_format",

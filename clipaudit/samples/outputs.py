@@ -29,5 +29,6 @@ def own_table(schema: Any) -> str | None:
     """What a Parquet file with this Arrow schema is in words, if clipaudit wrote it."""
     metadata, columns = schema.metadata or {}, set(schema.names)
     by_metadata = (kind for key, kind in _METADATA.items() if key in metadata)
-    by_columns = (kind for needed, kind in _COLUMNS.items() if needed <= columns)
+    # With the images in it, it is an export, which is as good a source as any.
+    by_columns = (kind for needed, kind in _COLUMNS.items() if needed <= columns and "image" not in columns)
     return next(by_metadata, None) or next(by_columns, None)
