@@ -375,3 +375,11 @@ def test_predict_fails_where_nothing_can_be_read(finished: Path, tmp_path: Path)
     for workers in (0, -1, 10**6):
         with pytest.raises(UsageError, match="workers must be a whole number from 1 to 256"):
             clipaudit.predict(finished, tmp_path / "images", workers=workers)
+
+
+def test_without_kornia_training_says_what_to_install(
+    noisy_index: clipaudit.CleanIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "kornia.augmentation", None)
+    with pytest.raises(UsageError, match=r"training needs kornia: pip install 'clipaudit\[train\]'"):
+        clipaudit.train(noisy_index, out=tmp_path / "run", config=TINY, device="cpu")

@@ -7,8 +7,8 @@ augmented at once, those images together that have the same sub-policy. So the s
 from __future__ import annotations
 
 import torch
-from kornia.augmentation import RandomCrop, RandomHorizontalFlip
-from kornia.augmentation.auto import AutoAugment
+
+from clipaudit.errors import UsageError
 
 
 class Augmentation:
@@ -19,9 +19,17 @@ class Augmentation:
         size: Edge of the images.
         padding: Pixels that the crop may shift an image.
         flip: Mirror half of the images.
+
+    Raises:
+        UsageError: kornia is not installed.
     """
 
     def __init__(self, policy: str, size: int, padding: int, flip: bool) -> None:
+        try:
+            from kornia.augmentation import RandomCrop, RandomHorizontalFlip
+            from kornia.augmentation.auto import AutoAugment
+        except ModuleNotFoundError:
+            raise UsageError("training needs kornia: pip install 'clipaudit[train]'") from None
         self._policies = list(AutoAugment(policy).children()) if policy != "none" else []
         self._crop = RandomCrop((size, size), padding=padding) if padding else None
         self._flip = RandomHorizontalFlip() if flip else None
