@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clipaudit.errors import ClipAuditError, UsageError
+from clipaudit.remote import RemotePath, to_path
 
 # The most bytes that a file's name may have on the usual file systems.
 NAME_BYTES = 255
@@ -32,16 +34,20 @@ _KINDS = {
 }
 
 
-def irregular(path: Path, status: os.stat_result | None = None) -> str | None:
+def irregular(path: Path) -> str | None:
     """What a path leads to in words ("a device"), if it is there and no regular file; links are followed.
 
-    Opening such a path may hang for ever (a named pipe) or never end (`/dev/zero`), so ask first. Who knows the path's
-    status already saves a look at the disk.
+    Opening such a path may hang for ever (a named pipe) or never end (`/dev/zero`), so ask first.
 
     Raises:
         OSError: nothing is there, or it cannot be looked at.
     """
-    mode = (status or path.stat()).st_mode
+    return kind_of(path.stat())
+
+
+def kind_of(status: os.stat_result) -> str | None:
+    """The same by the path's status, for who knows it already."""
+    mode = status.st_mode
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
@@ -83,6 +89,8 @@ def read_at_most(path: Path, limit: int) -> bytes:
     Raises:
         OSError: it cannot be read.
     """
+    if isinstance(path, RemotePath):
+        return path.read_range(0, limit + 1)
     with path.open("rb") as file:
         # Asking for `limit` bytes at once would reserve the memory for them.
         data = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
@@ -103,7 +111,7 @@ def check_output(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> 
             of the inputs, or belongs to an embeddings cache or a run.
         ClipAuditError: its folder may not be written.
     """
-    path = Path(path)
+    path = to_path(path)
     final, _ = _place(path)
     _refuse(path, final, inputs)
 
@@ -114,9 +122,9 @@ def check_folder(path: str | Path, inputs: Iterable[str | Path | None] = (), *, 
     Raises:
         ClipAuditError: it should be `new`, and something of that name exists.
     """
-    path = Path(path)
+    path = to_path(path)
     final = _resolve(path)
-    if new and os.path.lexists(path):
+    if new and (path.exists() if isinstance(path, RemotePath) else os.path.lexists(path)):
         raise ClipAuditError(f"{path} exists already. Remove it, or name a new folder.")
     _refuse(path, final, inputs)
     if final.exists() and not final.is_dir():
@@ -129,10 +137,12 @@ def check_images(path: str | Path, ids: Iterable[str], root: str | Path) -> None
     Raises:
         UsageError: it would.
     """
-    if not Path(path).exists():
+    place, home = to_path(path), to_path(root)
+    if not place.exists():
         return
-    final, home = os.path.realpath(path), os.path.realpath(root)
-    names = {Path(final).as_posix(), Path(os.path.relpath(final, home)).as_posix()}
+    names = {place.resolve().as_posix()}
+    with suppress(ValueError):
+        names.add(_relative(place.resolve(), home.resolve()))
     if any(name in names or name.rpartition("#")[0] in names for name in ids):
         raise UsageError(f"{path} holds images of this data set. Name another file.")
 
@@ -150,7 +160,14 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], None]) -> N
         UsageError: the place is a folder, a device or a pipe, or its name cannot be one.
         ClipAuditError: the disk is full or the folder cannot be written; nothing is left behind.
     """
+    path = to_path(path)
     final, held = _place(path)
+    if isinstance(final, RemotePath):
+        try:
+            final.upload(write)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+        return
     beside = temporary(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -184,6 +201,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         UsageError, ClipAuditError: as `check_folder`, or the disk is full; nothing is left behind.
     """
     check_folder(path)
+    if isinstance(path, RemotePath):
+        yield from _uploaded_folder(path)
+        return
     beside = temporary(_resolve(path))
     try:
         beside.mkdir(parents=True)
@@ -193,6 +213,25 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise cannot_write(path, error) from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _uploaded_folder(path: RemotePath) -> Iterator[Path]:
+    """A local folder whose files are uploaded once all of them are there."""
+    with tempfile.TemporaryDirectory(prefix="clipaudit-") as name:
+        yield Path(name)
+        try:
+            for file in sorted(Path(name).rglob("*")):
+                if file.is_file():
+                    path.joinpath(file.relative_to(name).as_posix()).upload_file(file)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+
+
+def _relative(path: Path, root: Path) -> str:
+    """The path as an id below a root has it; ValueError where one of them is on another machine than the other."""
+    if isinstance(path, RemotePath) or isinstance(root, RemotePath):
+        return path.relative_to(root).as_posix()
+    return Path(os.path.relpath(path, root)).as_posix()
 
 
 def temporary(path: Path) -> Path:
@@ -220,6 +259,8 @@ def _place(path: Path) -> tuple[Path, os.stat_result | None]:
     try:
         held = path.stat()
     except OSError as error:
+        if isinstance(path, RemotePath) and not isinstance(error, FileNotFoundError):
+            raise cannot_write(path, error) from None
         if error.errno == errno.ELOOP:
             raise UsageError(f"{path} is a link that leads to itself. Remove it, or name another file.") from None
         return final, None  # Not there yet, or the parent says why it cannot be.
@@ -234,6 +275,10 @@ def _resolve(path: Path) -> Path:
     """The absolute path without links; UsageError for what cannot be a name."""
     if path.name in ("", ".."):
         raise UsageError(f"{str(path)!r} (or an empty name) is a folder that is there already. Give a name.")
+    if isinstance(path, RemotePath):
+        if path.is_read_only:
+            raise UsageError(f"{path}: nothing can be written to the web. Name a file, or a place in a store.")
+        return path
     try:
         final = Path(os.path.realpath(path))
         name = os.fsencode(final.name)
@@ -247,6 +292,10 @@ def _resolve(path: Path) -> Path:
 def _same(final: Path, given: str) -> bool:
     """Whether an input, `FILE` or `FILE:COLUMN`, is the file `final`, under whatever name."""
     for name in (given, given.rpartition(":")[0]):
+        if isinstance(final, RemotePath):
+            if name and final == to_path(name):
+                return True
+            continue
         with suppress(OSError, ValueError):
             if name and (os.path.realpath(name) == str(final) or Path(name).samefile(final)):
                 return True
@@ -270,6 +319,9 @@ def _refuse(path: Path, final: Path, inputs: Iterable[str | Path | None]) -> Non
 
 def _check_parent(path: Path, final: Path) -> None:
     """Refuse a place below something that is no folder, or below a folder that may not be written."""
+    if isinstance(final, RemotePath):
+        _check_bucket(path, final.bucket)
+        return
     try:
         folder = next(parent for parent in final.parents if parent.exists())
     except OSError as error:
@@ -283,6 +335,16 @@ def _check_parent(path: Path, final: Path) -> None:
             f"{path} cannot be written: {folder} may not be written. Check its permissions, or"
             " whether the file system is read-only."
         )
+
+
+def _check_bucket(path: Path, bucket: RemotePath) -> None:
+    """Refuse a place in a bucket that is not there, or that may not be looked at."""
+    try:
+        found = bucket.exists()
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    if not found:
+        raise UsageError(f"{path} cannot be made: there is no {bucket}. Make the bucket, or name another place.")
 
 
 def _take_over(held: os.stat_result, beside: Path) -> None:
@@ -308,6 +370,8 @@ def remove_stale(folder: Path) -> None:
 
     Those of this machine go when their process is gone; those of others, which share the folder, after a day.
     """
+    if isinstance(folder, RemotePath):
+        return  # Uploads leave nothing behind.
     _, host, own, _ = temporary(folder / "x").name.split(".")
     for file in folder.glob("*.tmp"):
         writer = file.name.split(".")[-3:-1]

@@ -2,8 +2,8 @@
 
 `docs/commands.md` is what `--help` prints and has a test of its own. The blocks of `docs/extending.md` are files of the
 package; `tests/test_extending.py` adds them to a copy and runs the commands there. `tests/test_pipelines.py` runs
-`docs/pipelines.md`, where the libraries are installed. `.ci/run` runs the README's two
-commands that make virtual environments. Two things differ from what a reader sees, because no model hub is reachable
+`docs/pipelines.md`, where the libraries are installed, and `tests/test_remote.py` runs `docs/remote.md`. `.ci/run` runs
+the README's two commands that make virtual environments. Two things differ from what a reader sees, because no model hub is reachable
 here and the tests are to be quick: the model is the one that comes with clipaudit, and training is short.
 """
 
@@ -34,6 +34,7 @@ PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (REPOSITORY / "doc
 PAGES.remove("docs/commands.md")
 PAGES.remove("docs/extending.md")
 PAGES.remove("docs/pipelines.md")
+PAGES.remove("docs/remote.md")
 
 RAW = "the raw data set is not here; tests/test_importers.py imports tiny ones of the same shape"
 SHARED = "it takes the real images of ../shared/data, which do not belong to the repository"

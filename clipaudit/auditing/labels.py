@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clipaudit.auditing.plausibility import row_order_warning
 from clipaudit.cache.embeddings import Embeddings
 from clipaudit.errors import SourceError, UsageError
+from clipaudit.remote import to_path
 from clipaudit.samples.labels import ROW_ORDER, LabelReader, read_column
 from clipaudit.samples.names import checked_names
 
@@ -68,7 +69,7 @@ def audited_labels(
         values = _own_labels(embeddings, names and declared)
     elif isinstance(labels, str | Path):
         ids = embeddings.table["id"].to_pylist()
-        column = read_column(labels, ids, Path(embeddings.info.root), names=declared)
+        column = read_column(labels, ids, to_path(embeddings.info.root), names=declared)
         values, spec = pa.array(column.values), str(labels)
         origin, warnings = column.said, [*column.notes]
         if column.matched_by == ROW_ORDER:

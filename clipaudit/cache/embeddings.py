@@ -34,6 +34,7 @@ from clipaudit.cache.texts import read_texts, write_texts
 from clipaudit.errors import CacheError
 from clipaudit.files import read_bounded, remove_stale, write_atomically
 from clipaudit.options.arguments import typed
+from clipaudit.remote import is_remote, to_path
 from clipaudit.samples.base import NOT_OPENED, Sample
 
 MIN_PART, MEAN_PART = 1024, 2048
@@ -87,7 +88,7 @@ class EmbeddingsCache:
             UnusableCacheError: no cache there, or its `cache.json` is damaged.
             CacheError: it may not be opened, or another version of clipaudit wrote it.
         """
-        return cls(Path(path), CacheInfo.read(Path(path)))
+        return cls(to_path(path), CacheInfo.read(to_path(path)))
 
     def save(self) -> None:
         """Write `cache.json`, and remove what killed runs left."""
@@ -282,7 +283,7 @@ def _allocate(n_samples: int, dimension: int, folder: Path) -> Vectors:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 33
     if n_samples * dimension * 2 <= memory // 4:
         return np.zeros((n_samples, dimension), np.float16)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.TemporaryFile(dir=None if is_remote(folder) else folder) as file:
         return np.memmap(file, np.float16, "w+", shape=(n_samples, dimension))
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from clipaudit.copies.hashes import DIGEST_BYTES, ImageHashes
 from clipaudit.errors import CacheError
 from clipaudit.images.quality import MEASURES, Measures
+from clipaudit.remote import library_input
 
 DELETE = "Delete it and run the same embed command again."
 MAX_PART = 4096
@@ -75,7 +76,7 @@ def read_part(file: Path, columns: Mapping[str, pa.DataType], digest: str) -> pa
         FileNotFoundError: it is gone.
     """
     try:
-        with pq.ParquetFile(file) as part:
+        with pq.ParquetFile(library_input(file)) as part:
             if (part.schema_arrow.metadata or {}).get(b"clipaudit.model") != digest.encode():
                 return None
             if part.metadata.num_rows > MAX_PART:

@@ -20,6 +20,7 @@ from clipaudit.index.copies import copies_in
 from clipaudit.index.marks import DROP, MARKS, RELABEL, RIGHT, UNSURE, overrule
 from clipaudit.options.arguments import typed
 from clipaudit.options.shared import COPIES, ON_CONFLICT
+from clipaudit.remote import to_path
 from clipaudit.reviews.agreement import Agreement, Disagreement, agreements, united
 from clipaudit.reviews.marks_file import Mark, MarksFile, read_marks
 from clipaudit.reviews.survey import calibrated
@@ -86,7 +87,7 @@ def apply_marks(
         UsageError: a file of a kind that is not read, or another word for `on_conflict`.
     """
     decided_by = ON_CONFLICT.take(on_conflict)
-    files = [_read(Path(file), index) for file in ([marks] if isinstance(marks, str | Path) else marks)]
+    files = [_read(to_path(file), index) for file in ([marks] if isinstance(marks, str | Path) else marks)]
     by_row, disagreements = united(files, index, decided_by)
     if COPIES.take(copies):
         by_row = {**_of_copies(index, by_row), **by_row}

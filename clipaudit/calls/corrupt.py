@@ -20,6 +20,7 @@ from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import check_images, check_output, read_bounded, write_atomically
 from clipaudit.options.arguments import typed
 from clipaudit.options.kinds import SEED, SHARE
+from clipaudit.remote import joined, to_path
 from clipaudit.samples import SourceOptions, open_source
 from clipaudit.samples.base import FILES, relative_id
 from clipaudit.spelling import Spellings
@@ -123,7 +124,7 @@ def corrupt(
         UsageError: an unknown kind or ending, a rate outside [0, 1], a map or cache that does not fit.
         SourceError: the source cannot be read.
     """
-    out = Path(out)
+    out = to_path(out)
     if kind not in KINDS:
         raise UsageError(f"unknown kind of noise {kind!r}. Choose one of: {', '.join(KINDS)}.")
     rate, seed = SHARE.take("rate", rate), SEED.take("seed", seed)
@@ -145,7 +146,7 @@ def corrupt(
     else:
         noisy, selected = symmetric(true, len(classes), rate, generator, others_only=kind == "symmetric-others")
     in_rows = opened.access != FILES
-    places = ids if in_rows else [relative_id(out.resolve().parent, str(opened.root / name)) for name in ids]
+    places = ids if in_rows else [relative_id(out.resolve().parent, str(joined(opened.root, name))) for name in ids]
     given = [classes[index] for index in noisy]
     _write(out, pa.table({"id" if in_rows else "path": places, "label": given, "label_true": names}))
     wrong = noisy != true
@@ -277,7 +278,7 @@ def _class_map(classes: Sequence[str], mapping: Mapping[str, str] | None) -> Lab
 def _vectors(cache: str | Path | None, ids: Sequence[str]) -> NDArray[np.float16]:
     from clipaudit.calls.material import find_cache
 
-    path = Path(cache) if cache else find_cache()
+    path = to_path(cache) if cache else find_cache()
     embeddings = EmbeddingsCache.open(path).read()
     if embeddings.table["id"].to_pylist() != list(ids):
         raise UsageError(f"{path} holds other samples than the source. Name the right cache: --cache CACHE")

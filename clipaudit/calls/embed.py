@@ -21,6 +21,7 @@ from clipaudit.files import check_folder
 from clipaudit.images.quality import measurer
 from clipaudit.options.arguments import typed
 from clipaudit.options.shared import QUALITY, ZERO_SHOT
+from clipaudit.remote import READERS, is_remote, to_path
 from clipaudit.samples import Source, SourceOptions, open_source
 from clipaudit.samples.base import NOT_OPENED
 from clipaudit.samples.hugging_face import Dataset, is_dataset
@@ -158,8 +159,9 @@ def embed(
     opened = open_source(source, options)
     report(EmbedProgress("loading the model"))
     model = load_encoder(encoder)
-    folder = Path(cache) if cache else default_cache(opened.location, model.fingerprint)
-    empty, threads = EmbeddingsCache(folder, _cache_info(opened, model)), thread_count(workers, _fitting_workers(model))
+    folder = to_path(cache) if cache else default_cache(opened.location, model.fingerprint)
+    empty = EmbeddingsCache(folder, _cache_info(opened, model))
+    threads = thread_count(workers, _fitting_workers(opened, model))
     store, counts, work = _up_to_date(empty, opened, model, shard, threads, report, measure)
     files = planned_files(store)
     unreadable = store.unreadable(files.values())
@@ -262,7 +264,7 @@ def _refuse_total_failure(store: EmbeddingsCache, unreadable: Sequence[tuple[str
         f"Reason of {count:,} of them: {reason}",
         f"For example: {', '.join(failed[:EXAMPLES])}",
     ]
-    if reason.startswith(NOT_OPENED) and (pattern := path_pattern(failed, Path(store.info.root))):
+    if reason.startswith(NOT_OPENED) and (pattern := path_pattern(failed, to_path(store.info.root))):
         sentences.append(pattern[0].upper() + pattern[1:])
     raise SourceError(". ".join([*sentences, f"Every image and its reason are kept in {store.path}."]))
 
@@ -276,9 +278,12 @@ def default_cache(location: Path, fingerprint: Fingerprint) -> Path:
     return CACHE_HOME / f"{source}-{model}-{mark}"
 
 
-def _fitting_workers(model: Encoder) -> int:
+def _fitting_workers(source: Source, model: Encoder) -> int:
     """Decoding threads: every core beside a GPU. On a CPU the model needs the cores itself, and is slow to feed."""
     cores = os.cpu_count() or 1
+    if is_remote(source.root):
+        # They wait for another machine most of the time.
+        return max(READERS, cores)
     return max(1, cores // 8) if model.device.type == "cpu" else cores
 
 

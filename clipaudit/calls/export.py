@@ -11,6 +11,7 @@ from clipaudit.exports.tables import CSV, write_csv
 from clipaudit.files import check_folder, check_output
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.options.arguments import typed
+from clipaudit.remote import to_path
 
 
 @typed
@@ -39,7 +40,7 @@ def export(index: CleanIndex, path: str | Path, *, raw: bool = False, format: st
             that is needed, or that is no regular one.
         ClipAuditError: the file cannot be written, the folder exists, or no image is there to be linked.
     """
-    path = Path(path)
+    path = to_path(path)
     check_export(path, [index.file], format=format)
     form = format_of(path, format)
     if raw and form != CSV:
@@ -60,4 +61,4 @@ def check_export(path: str | Path, inputs: Iterable[str | Path | None] = (), *, 
     Raises:
         UsageError, ClipAuditError: as `export`.
     """
-    (check_output if format_of(Path(path), format).ending else check_folder)(path, inputs)
+    (check_output if format_of(to_path(path), format).ending else check_folder)(path, inputs)

@@ -18,6 +18,7 @@ from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import check_output, require_file, write_atomically
 from clipaudit.options.arguments import typed
 from clipaudit.prompts.sets import load_prompts, shipped_prompt_sets
+from clipaudit.remote import to_path
 from clipaudit.samples.base import relative_id
 
 ROWS_AT_ONCE = 10_000
@@ -49,7 +50,7 @@ def import_dataset(
         UsageError: an unknown name or ending, or a split that the data set does not have.
         SourceError: files are missing or malformed; the message names file and line.
     """
-    path, out = Path(path), Path(out)
+    path, out = to_path(path), to_path(out)
     if name not in IMPORTERS:
         raise UsageError(f"unknown data set {name!r}. Choose one of: {', '.join(IMPORTERS)}.")
     if out.suffix.lower() != ".parquet":
@@ -85,7 +86,7 @@ def import_dataset(
 def _place(path: str, folder: Path) -> str:
     """The path of an image as a manifest in `folder` holds it; SourceError where no table can."""
     try:
-        place = relative_id(folder, str(Path(path).resolve()))
+        place = relative_id(folder, str(to_path(path).resolve()))
         place.encode()
     except (OSError, RuntimeError, ValueError):
         raise SourceError(f"{path!a} is no path that a table can hold. Rename the file.") from None

@@ -18,6 +18,7 @@ from clipaudit.files import write_atomically
 from clipaudit.index.check import EXACT, NEAR
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.options.arguments import typed
+from clipaudit.remote import to_path
 from clipaudit.text import escape_formulas
 
 
@@ -53,8 +54,10 @@ def find_leaks(cache: str | Path, against: Iterable[str | Path], *, index: Clean
     Raises:
         CacheError: a cache is missing, incomplete, damaged, of another model, or from a clipaudit without hashes.
     """
-    mine = _readable(Path(cache))
-    leaks = [leak for other in against for leak in _leaks(mine, _readable(Path(other)), Path(other), Path(cache))]
+    mine = _readable(to_path(cache))
+    leaks = [
+        leak for other in against for leak in _leaks(mine, _readable(to_path(other)), to_path(other), to_path(cache))
+    ]
     return leaks if index is None else _labelled(leaks, index)
 
 
@@ -75,7 +78,7 @@ def write_leaks(leaks: Sequence[Leak], file: str | Path, *, raw: bool = False) -
         field.name: pa.array([getattr(leak, field.name) for leak in leaks], pa.string()) for field in fields(Leak)
     }
     table = pa.table(columns if raw else {name: escape_formulas(texts) for name, texts in columns.items()})
-    write_atomically(Path(file), lambda place: pyarrow.csv.write_csv(table, place))
+    write_atomically(to_path(file), lambda place: pyarrow.csv.write_csv(table, place))
 
 
 def _readable(cache: Path) -> Embeddings:

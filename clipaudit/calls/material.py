@@ -76,7 +76,7 @@ def material_of(
         return _of_arrays(vectors, ids, class_embeddings, model, device)
     if ids is not None:
         raise UsageError("ids would have no effect: a cache has its own. They are for arrays.")
-    store = EmbeddingsCache.open(Path(vectors) if vectors else find_cache())
+    store = EmbeddingsCache.open(vectors or find_cache())
     embeddings, fingerprint = store.read(), store.info.fingerprint
     classes = _class_rows(class_embeddings, fingerprint.dimension)
     texts = Texts(store, model, device) if fingerprint.has_texts and classes is None else None

@@ -25,6 +25,7 @@ from clipaudit.errors import CacheError, PromptError, SourceError, UsageError
 from clipaudit.files import check_folder
 from clipaudit.options.shared import ZERO_SHOT
 from clipaudit.prompts.sets import class_prompts, find_prompts
+from clipaudit.remote import to_path
 from clipaudit.samples import Sample, SourceOptions
 from clipaudit.vectors import VectorFacts, VectorSource, open_vectors
 from clipaudit.vocabulary import ESTIMATES
@@ -80,7 +81,7 @@ def embed_vectors(
         max(1, source.n_rows // TRIED),
     )
     info = _cache_info(source, facts, model)
-    store = EmbeddingsCache(Path(cache) if cache else _default_cache(source, model), info)
+    store = EmbeddingsCache(to_path(cache) if cache else _default_cache(source, model), info)
     _refuse_foreign(store)
     store, counts = with_plan(store, source, report)
     store = EmbeddingsCache(store.path, replace(store.info, decided=_decided(source, facts, store.info, model)))

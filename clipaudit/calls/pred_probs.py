@@ -18,6 +18,7 @@ from clipaudit.errors import CacheError, UsageError
 from clipaudit.files import write_atomically
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.options.arguments import typed
+from clipaudit.remote import to_path
 from clipaudit.text import excerpt
 from clipaudit.vocabulary import EstimateTerm
 
@@ -81,7 +82,7 @@ def pred_probs(
         chunks = _chunks(index, embeddings, texts, terms, target, report)
         if out is None:
             return _in_memory(chunks, shape)
-        write_atomically(Path(out), lambda file: _write(chunks, shape, file))
+        write_atomically(to_path(out), lambda file: _write(chunks, shape, file))
     written: Chunk = np.load(out, mmap_mode="r")
     return written
 

@@ -20,6 +20,7 @@ from clipaudit.index.check import REVIEW_CHANCE
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.options.arguments import typed
 from clipaudit.options.shared import BUDGET, REVIEW_SEED
+from clipaudit.remote import to_path
 from clipaudit.report.review_page import ReviewPage, Theme, write_review_page
 from clipaudit.reviews.marks_file import COLUMNS
 from clipaudit.reviews.survey import surveyed
@@ -60,9 +61,11 @@ class Queue:
             UsageError, ClipAuditError: as `write`.
         """
         for name in (PAGE, QUEUE):
-            self.index.check_output(Path(folder) / name, [self.index.file])
-        if _is_filled_in(Path(folder) / QUEUE):
-            raise UsageError(f"{Path(folder) / QUEUE} is filled in already. Apply its marks, and name another folder.")
+            self.index.check_output(to_path(folder) / name, [self.index.file])
+        if _is_filled_in(to_path(folder) / QUEUE):
+            raise UsageError(
+                f"{to_path(folder) / QUEUE} is filled in already. Apply its marks, and name another folder."
+            )
 
     @typed
     def write(
@@ -87,7 +90,7 @@ class Queue:
             UsageError, ClipAuditError: something cannot be written, or would replace an input or a queue that is filled
                 in.
         """
-        place = Path(folder)
+        place = to_path(folder)
         self.check_outputs(place)
         page = write_review_page(
             self.index,

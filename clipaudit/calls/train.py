@@ -16,6 +16,7 @@ from clipaudit.index.clean_index import CleanIndex, read_index
 from clipaudit.index.fingerprints import subset_fingerprint
 from clipaudit.options.arguments import typed
 from clipaudit.options.shared import PIXELS
+from clipaudit.remote import is_remote, to_path
 from clipaudit.samples import SourceOptions
 from clipaudit.samples.hugging_face import Dataset
 from clipaudit.threads import thread_count
@@ -75,6 +76,10 @@ def train(
         RunError: the folder holds another run, or a loss is not finite; the weights of the last epoch are kept.
         ModelError, UsageError: see their messages.
     """
+    if is_remote(to_path(out)):
+        raise UsageError(
+            f"{out}: a run is written bit by bit, which needs a folder of this machine. Name one, and copy it."
+        )
     check_folder(out, new=False)
     threads = thread_count(workers)
     config, report = config or TrainConfig(), progress or (lambda _: None)
@@ -93,7 +98,7 @@ def train(
             config=config,
             index_fingerprint=subset_fingerprint(index),
             index_source=index.metadata.source,
-            test=str(Path(test).resolve()) if test else None,
+            test=str(to_path(test).resolve()) if test else None,
             class_names=index.class_names,
             architecture=architecture,
         ),

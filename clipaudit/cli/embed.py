@@ -24,7 +24,8 @@ def embed(
             " JSONL, Parquet) with a path and a label column; described folder, with such a manifest named metadata;"
             " Parquet file, or folder of them, with an image column; saved data set of the library datasets; WebDataset"
             " shards; or what a labelling tool wrote: Label Studio export, CVAT file, COCO file, FiftyOne data set. A"
-            " pattern in quotes names several files: 'data/train-*.parquet', 'x/{00..99}.tar'.",
+            " pattern in quotes names several files: 'data/train-*.parquet', 'x/{00..99}.tar'. Each may be a URL:"
+            " s3://bucket/photos.",
             show_default=False,
         ),
     ] = None,

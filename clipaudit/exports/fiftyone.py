@@ -10,6 +10,7 @@ from pathlib import Path
 from clipaudit.exports.base import Format, refuse_all_but, rows, write_json_lines
 from clipaudit.exports.grouped import images, remarks
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.remote import joined, to_path
 from clipaudit.samples.base import FILES
 
 
@@ -21,7 +22,7 @@ def _write(index: CleanIndex, path: Path) -> list[str]:
     def labels() -> Iterator[str]:
         for name, ((_, row),) in images(index, path):
             # FiftyOne knows files by their names without endings; only an absolute path may have one.
-            key = _stem(name) if shared[_stem(name)] == 1 else str(Path(index.metadata.root, name))
+            key = _stem(name) if shared[_stem(name)] == 1 else str(joined(to_path(index.metadata.root), name))
             target = {"label": numbers[row["label"]], "attributes": remarks(row)}
             yield f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(target, ensure_ascii=False)}"
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from clipaudit.exports.base import Format, most_doubtful_first, refuse_all_but, rounded, rows, write_json_lines
 from clipaudit.index.check import P_WRONG
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.remote import is_remote, joined, to_path
 from clipaudit.samples.base import FILES
 from clipaudit.samples.label_studio import KEY
 
@@ -25,10 +26,12 @@ def _write(index: CleanIndex, path: Path) -> list[str]:
 
 
 def _tasks(index: CleanIndex) -> Iterator[dict[str, Any]]:
+    root = to_path(index.metadata.root)
     for row in rows(index, _COLUMNS, most_doubtful_first(index)):
+        served = f"/data/local-files/?d={quote(row['id'].lstrip('/'))}"
         scores = {name: rounded(row[name]) for name in ("clean_score", P_WRONG)}
         data = {
-            "image": f"/data/local-files/?d={quote(row['id'].lstrip('/'))}",
+            "image": str(joined(root, row["id"])) if is_remote(root) else served,
             KEY: row["id"],
             "label": row["label"],
             "is_clean": row["is_clean"],

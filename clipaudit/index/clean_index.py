@@ -36,6 +36,7 @@ from clipaudit.index.marks import settled_by
 from clipaudit.index.metadata import IndexMetadata
 from clipaudit.index.views import Predicate, data_frame, filtered, in_html, in_words, part_of
 from clipaudit.options.arguments import typed
+from clipaudit.remote import to_path
 from clipaudit.spelling import Spellings
 from clipaudit.vocabulary import OFF_TOPIC, SCORES
 
@@ -259,7 +260,7 @@ class CleanIndex:
         said = {_METADATA_KEY: document, _DIGEST_KEY: digest, KEY: features(table, self.class_names)}
         table = table.replace_schema_metadata(said)
         write_atomically(
-            Path(path), lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+            to_path(path), lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         )
 
     def _bools(self, column: str) -> NDArray[np.bool_]:
@@ -278,7 +279,7 @@ def read_index(path: str | Path) -> CleanIndex:
         IndexFileError: there is no such file, `clipaudit select` did not write it, it is damaged, or other software
             changed it; the message names the column and row.
     """
-    path = Path(path)
+    path = to_path(path)
     table = read_table(path)
     found = table.schema.metadata or {}
     if _METADATA_KEY not in found:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from clipaudit.errors import IndexFileError
 from clipaudit.files import require_file
+from clipaudit.remote import library_input
 from clipaudit.table_limit import GIGABYTE, how_to_lift, table_limit
 
 REMEDY = "Use the file that clipaudit wrote, or make it again with: clipaudit select."
@@ -26,12 +27,12 @@ def read_table(path: Path) -> pa.Table:
     """
     try:
         require_file(path, IndexFileError)
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(library_input(path), page_checksum_verification=True) as file:
             schema, n_rows = file.schema_arrow, file.metadata.num_rows
         _refuse_above_limit(path, n_rows * sum(map(_width, schema.types)))
         texts = [field.name for field in schema if _is_text(field.type)]
         # Each distinct text once, however often it comes.
-        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts) as file:
+        with pq.ParquetFile(library_input(path), page_checksum_verification=True, read_dictionary=texts) as file:
             table = _read(path, file).cast(schema)
         table.validate(full=True)
     except FileNotFoundError:

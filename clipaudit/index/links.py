@@ -11,6 +11,7 @@ from pathlib import Path
 from clipaudit.errors import ClipAuditError, UsageError
 from clipaudit.files import NAME_BYTES, new_folder
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.remote import is_remote, to_path
 from clipaudit.samples.base import FILES
 from clipaudit.samples.reader import access_of
 
@@ -29,6 +30,8 @@ def link_images(index: CleanIndex, folder: Path) -> list[str]:
         UsageError: the images are rows of a Parquet file.
         ClipAuditError: the folder exists or cannot be made, or no clean image is there.
     """
+    if is_remote(folder) or is_remote(to_path(index.metadata.root)):
+        raise UsageError(f"{folder}: links are for files of this machine. Export .txt, or --export-format huggingface.")
     if access_of(index.metadata) != FILES:
         raise UsageError(
             f"{folder}: the images are no files of their own, so that they cannot be linked. Export .txt or .npy."

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clipaudit.auditing.plausibility import row_order_warning
 from clipaudit.errors import SourceError
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.remote import to_path
 from clipaudit.samples.base import label_name
 from clipaudit.samples.labels import ROW_ORDER, read_column
 from clipaudit.samples.names import checked_names
@@ -62,7 +63,7 @@ def match_truth(
     names = None if names is None else checked_names(names)
     if isinstance(truth, str | Path):
         ids: list[str] = index.table["id"].to_pylist()
-        column = read_column(truth, ids, Path(index.metadata.root), usual=TRUTH_COLUMNS, names=names)
+        column = read_column(truth, ids, to_path(index.metadata.root), usual=TRUTH_COLUMNS, names=names)
         found, matched_by, notes = column.values, column.matched_by, column.notes
     else:
         known = frozenset(names or ())

@@ -19,6 +19,7 @@ from clipaudit.prompts.check import MAX_FEATURES, MIN_FEATURES
 from clipaudit.prompts.language_models import LanguageModel, Message, NoAnswerError
 from clipaudit.prompts.sets import PromptClass, PromptSet, fill, load_prompts, parse_prompts, read_prompt_text
 from clipaudit.prompts.writing import empty_file, is_there, source_classes, with_features, with_labels, write_prompts
+from clipaudit.remote import to_path
 from clipaudit.samples import SourceOptions
 
 ATTEMPTS = 5
@@ -118,7 +119,7 @@ def generate_prompts(
         PromptError: the file cannot be read or added to.
         SourceError, UsageError: the source cannot be read, or `n_features` is out of range.
     """
-    out = Path(out)
+    out = to_path(out)
     _refuse_count(n_features)
     check_output(out, [source])
     text, prompts, wanted = _plan(source, out, options)

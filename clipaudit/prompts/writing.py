@@ -21,6 +21,7 @@ from clipaudit.prompts.sets import (
     read_prompt_text,
     readable_name,
 )
+from clipaudit.remote import to_path
 from clipaudit.samples import SourceOptions, open_source
 from clipaudit.spelling import line_fault, normalise, tidy
 from clipaudit.text import excerpt
@@ -72,7 +73,7 @@ def new_prompts(source: str | Path, out: str | Path, options: SourceOptions | No
         PromptError: the file exists already, or a class name cannot be written down.
         SourceError, UsageError: as `source_classes`.
     """
-    out = Path(out)
+    out = to_path(out)
     check_output(out, [source])
     if is_there(out):
         raise PromptError(f"{out} exists already and is not overwritten. Remove it, or name another file with --out.")

@@ -15,6 +15,7 @@ from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import write_atomically
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.options.arguments import typed
+from clipaudit.remote import to_path
 from clipaudit.report.columns import Columns, read_columns, read_truth
 from clipaudit.text import printable
 
@@ -91,7 +92,7 @@ def write_figure(index: CleanIndex, out: str | Path, *, truth: str | Path | None
         UsageError: another ending, a file that is needed or no file at all, or matplotlib is not installed.
         SourceError: the true labels do not fit, or there is no readable sample.
     """
-    out = Path(out)
+    out = to_path(out)
     if out.suffix.lower() not in _METADATA:
         raise UsageError(f"{out}: figures end in {', '.join(_METADATA)}.")
     try:

@@ -14,6 +14,7 @@ from clipaudit.files import write_atomically
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.options.arguments import typed
 from clipaudit.options.kinds import COUNT
+from clipaudit.remote import to_path
 from clipaudit.report.choice import choose
 from clipaudit.report.columns import read_columns, read_truth
 from clipaudit.report.data import payload, samples
@@ -93,9 +94,9 @@ def write_report(
     material = Material(columns, choice, known if columns.readable.any() else None)
     contents = [(section, content) for section in SECTIONS if (content := section.content(material)) is not None]
     page = render(Path(index.metadata.source).name, theme, contents, data).encode()
-    write_atomically(Path(out), page)
+    write_atomically(to_path(out), page)
     missing = [picture.reason for picture in pictures if picture.reason]
     n_doubt = int(np.count_nonzero(columns.in_doubt))
     return ReportSummary(
-        Path(out), len(page), len(columns), n_doubt, len(ids), len(missing), missing[0] if missing else None
+        to_path(out), len(page), len(columns), n_doubt, len(ids), len(missing), missing[0] if missing else None
     )

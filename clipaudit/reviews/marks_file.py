@@ -9,6 +9,7 @@ from pathlib import Path
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.marks import DROP, MARKS, RELABEL, RIGHT, UNSURE
+from clipaudit.remote import to_path
 from clipaudit.samples.matching import NONE, Matcher
 from clipaudit.samples.tables import listed, open_table, same_column
 from clipaudit.samples.values import is_missing, text_of
@@ -114,7 +115,7 @@ def _found(index: CleanIndex, path: Path, ids: Sequence[tuple[str, str]]) -> _Ro
     for text, where in ids:
         if not text.strip():
             raise SourceError(f"{where}: the id is missing.")
-    matcher = Matcher(index.table["id"].to_pylist(), Path(index.metadata.root), path.resolve().parent)
+    matcher = Matcher(index.table["id"].to_pylist(), to_path(index.metadata.root), path.resolve().parent)
     match = matcher.match([text for text, _ in ids])
     unknown = [entry for entry, row in zip(ids, match.numbers, strict=True) if row == NONE]
     if unknown:

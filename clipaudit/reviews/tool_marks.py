@@ -9,6 +9,7 @@ from pathlib import Path
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.marks import RELABEL, RIGHT
+from clipaudit.remote import to_path
 from clipaudit.reviews.marks_file import Mark, MarksFile
 from clipaudit.samples.annotations import Annotated, Images, PassedOver
 from clipaudit.samples.base import CROPS, relative_id
@@ -66,7 +67,7 @@ def tool_marks(path: Path, index: CleanIndex) -> MarksFile:
     from_there = index.metadata.decided.get("source", "").startswith(FORM)
     new = suffix in _SUBMITS and not from_there
     answers = list(_answers(images, index, new, suffix in _SUBMITS, passed))
-    matcher = Matcher(index.table["id"].to_pylist(), Path(index.metadata.root), path.resolve().parent)
+    matcher = Matcher(index.table["id"].to_pylist(), to_path(index.metadata.root), path.resolve().parent)
     match = matcher.match([answer.key for answer in answers])
     if answers and not match.n_samples:
         raise SourceError(
@@ -107,7 +108,7 @@ def _marks(answers: Sequence[_Answer], rows: Sequence[int], index: CleanIndex, p
 
 def _answers(images: Images, index: CleanIndex, new: bool, submits: bool, passed: PassedOver) -> Iterator[_Answer]:
     """All labels of a file, of images or, where the index is of boxes, of boxes."""
-    root = Path(index.metadata.root)
+    root = to_path(index.metadata.root)
     boxed = access_of(index.metadata) == CROPS
     places = Locations(root, _FOLDERS, images(PassedOver()))
     for image in images(passed):

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from clipaudit.errors import SourceError
+from clipaudit.remote import joined
 from clipaudit.samples.base import (
     CROPS,
     FILES,
@@ -23,7 +24,7 @@ from clipaudit.samples.base import (
 from clipaudit.samples.crops import Box, Crops, crop_of
 from clipaudit.samples.labels import LabelReader, label_notes
 from clipaudit.samples.locations import ADDRESS, Locations
-from clipaudit.samples.paths import other_spelling
+from clipaudit.samples.paths import is_absolute, other_spelling
 from clipaudit.samples.values import text_of
 from clipaudit.text import excerpt
 
@@ -167,7 +168,7 @@ class AnnotationSource:
         path = self._locations.of(image)
         sample_id = relative_id(self.root, path)
         # Whoever wrote the file should not be able to name any file of this machine.
-        if sample_id.startswith("/"):
+        if is_absolute(sample_id):
             reason = f"the path leads out of the folder {self.root}: move the image below it"
             return FaultySample(sample_id, label, -1, -1, reason)
         sample = stat_sample(self.root, sample_id, label)
@@ -190,7 +191,7 @@ class AnnotationSource:
 
     def read(self, sample_id: str) -> bytes:
         """The bytes of the image file, or of a box in it as PNG."""
-        return self._crops.read(sample_id) if self._crops else read_file(self.root / sample_id)
+        return self._crops.read(sample_id) if self._crops else read_file(joined(self.root, sample_id))
 
     def decided(self) -> dict[str, str]:
         """What the file is, where its images are, and whether boxes are read."""

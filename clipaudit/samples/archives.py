@@ -21,12 +21,18 @@ from typing import IO, Any, Protocol
 
 from clipaudit.errors import ImageError, SourceError
 from clipaudit.files import require_file
+from clipaudit.remote import RemotePath, library_input
 from clipaudit.samples.base import MAX_FILE_BYTES
 from clipaudit.text import excerpt, printable
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
-_OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_OPENERS: dict[str, Any] = {
+    ".gz": gzip.open,
+    ".tgz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
 # No picture is compressed to a five-hundredth by zip; what claims so below this size does no harm.
 _EXPANSION, _HARMLESS = 500, 1 << 26
 # Bytes that a compressed tar keeps, as threads ask for neighbours in any order, and that it reads at once.
@@ -86,7 +92,7 @@ class Zip:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._zip = zipfile.ZipFile(library_input(path))
         except (*DAMAGE, NotImplementedError) as error:
             raise SourceError(f"{path} is not a readable zip archive: {error}.") from None
         files = (info for info in self._zip.infolist() if not info.is_dir())
@@ -131,7 +137,9 @@ class Tar:
         self._places: dict[str, Member] | None = None
         opener = _OPENERS.get(path.suffix.lower())
         try:
-            self._bytes: _Plain | _Compressed = _Compressed(lambda: opener(path)) if opener else _Plain(path)
+            self._bytes: _Plain | _Compressed = (
+                _Compressed(lambda: opener(library_input(path))) if opener else _Plain(path)
+            )
         except OSError as error:
             raise SourceError(f"{path} cannot be opened: {error.strerror}.") from None
 
@@ -188,6 +196,9 @@ class _Plain:
         return self._path.open("rb")
 
     def read(self, place: int, size: int) -> bytes:
+        if isinstance(self._path, RemotePath):
+            # Each asks for its own, so that several round trips are under way.
+            return self._path.read_range(place, place + size)
         with self._lock:
             self._file.seek(place)
             return self._file.read(size)

@@ -12,6 +12,7 @@ from typing import Any
 
 from clipaudit.errors import SourceError
 from clipaudit.files import require_file
+from clipaudit.remote import is_remote
 from clipaudit.samples.parquet_tables import ROWS_AT_ONCE, ParquetTable, open_parquet
 
 SUFFIX = ".arrow"
@@ -45,7 +46,8 @@ class ArrowFile:
     def _reader(self) -> Any:
         import pyarrow as pa
 
-        mapped = pa.memory_map(str(self._path))
+        is_far = is_remote(self._path)
+        mapped = pa.PythonFile(self._path.open("rb")) if is_far else pa.memory_map(str(self._path))
         is_file = mapped.read(len(_FILE_FORMAT)) == _FILE_FORMAT
         mapped.seek(0)
         return pa.ipc.open_file(mapped) if is_file else pa.ipc.open_stream(mapped)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 
 from clipaudit.errors import ImageError, SourceError
-from clipaudit.files import irregular, read_at_most
+from clipaudit.files import irregular, kind_of, read_at_most
 from clipaudit.options.arguments import typed
+from clipaudit.remote import RemotePath, is_remote, joined
 from clipaudit.samples.names import checked_names
 from clipaudit.samples.values import is_missing, text_of
 from clipaudit.spelling import Spellings, tidy
@@ -152,13 +153,20 @@ def shown(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def stat_sample(root: Path, sample_id: str, label: str) -> Sample:
-    """A sample for a file, with the size and time that tell later whether it has changed."""
+def stat_sample(root: Path, sample_id: str, label: str, look: Callable[[], os.stat_result] | None = None) -> Sample:
+    """A sample for a file, with the size and time that tell later whether it has changed.
+
+    Args:
+        root: What the id is relative to.
+        sample_id: The path.
+        label: Class name.
+        look: Gives the file's status to who has listed it; None looks at the file.
+    """
     if not utf8(sample_id):
         return FaultySample(shown(sample_id), label, -1, -1, "the file name is not valid UTF-8: rename the file")
     try:
-        status = (root / sample_id).stat()
-        if kind := irregular(root / sample_id, status):
+        status = look() if look else joined(root, sample_id).stat()
+        if kind := kind_of(status):
             return FaultySample(sample_id, label, -1, -1, f"the path leads to {kind}, not to a file")
     except OSError as error:
         return FaultySample(sample_id, label, -1, -1, f"{NOT_OPENED}: {error.strerror}")
@@ -173,7 +181,8 @@ def modified(status: os.stat_result) -> int:
 def read_file(path: Path) -> bytes:
     """The bytes of an image file; ImageError where it cannot be read, is empty or is too large to be an image."""
     try:
-        if kind := irregular(path):
+        # What a store has is no pipe, and each question costs a round trip.
+        if not is_remote(path) and (kind := irregular(path)):
             raise ImageError(f"the path leads to {kind}, not to a file")
         data = read_at_most(path, MAX_FILE_BYTES)
     except OSError as error:
@@ -187,10 +196,18 @@ def read_file(path: Path) -> bytes:
 
 def relative_id(root: Path, path: str) -> str:
     """The id of a file that a manifest calls `path`: normalised, relative to `root` where it lies below it."""
+    place = joined(root, path)
+    if isinstance(place, RemotePath):
+        try:
+            return place.normal().relative_to(root).as_posix()
+        except ValueError:
+            return str(place.normal())
     normal = os.path.normpath(path)
     if not Path(normal).is_absolute() and not normal.startswith(os.pardir):
         return normal.replace(os.sep, "/")
-    absolute = os.path.normpath(root / path)
+    if is_remote(root):
+        return normal
+    absolute = os.path.normpath(place)
     inside = os.path.relpath(absolute, root)
     return Path(absolute if inside.startswith(os.pardir) else inside).as_posix()
 

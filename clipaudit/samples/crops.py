@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from clipaudit.errors import ImageError, SourceError
+from clipaudit.remote import joined
 from clipaudit.samples.base import Sample, read_file
 from clipaudit.text import excerpt
 
@@ -111,7 +112,7 @@ class Crops:
                 self._pictures.move_to_end(path)
                 return self._pictures[path]
         # Two threads may both decode a picture the first time; either serves.
-        picture = decode(read_file(self._root / path))
+        picture = decode(read_file(joined(self._root, path)))
         if picture.width * picture.height <= CACHED_PIXELS:
             with self._lock:
                 self._pictures[path] = picture

@@ -46,9 +46,9 @@ class FolderSource:
         for entry in self._walk.class_folders():
             label = label_name(tidy(entry.name), self._names, known, f"{self.location}, folder {entry.name!r}")
             self._spellings[label].append(entry.name)
-            for path in self._walk.images(entry):
+            for path, listed in self._walk.found(entry):
                 found = True
-                yield stat_sample(self.root, path, label)
+                yield stat_sample(self.root, path, label, listed.stat)
         if not found:
             raise SourceError(_no_images(self.location))
 

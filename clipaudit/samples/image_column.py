@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 from clipaudit.errors import ImageError, SourceError
+from clipaudit.remote import joined
 from clipaudit.samples.arrow_files import group_sizes, open_columns
 from clipaudit.samples.base import IMAGE_SUFFIXES, SourceOptions, read_file
 from clipaudit.text import printable
@@ -115,7 +116,7 @@ class ImageColumn:
         if not isinstance(path, str) or "\0" in path:
             raise ImageError("the row holds neither image bytes nor a path")
         try:
-            return read_file(self._file.parent / path)
+            return read_file(joined(self._file.parent, path))
         except ImageError as error:
             raise ImageError(f"the row names the file {printable(path)}: {error}") from None
 

@@ -9,6 +9,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from clipaudit.errors import SourceError
+from clipaudit.remote import to_path
 from clipaudit.samples.base import label_name
 from clipaudit.samples.matching import NONE, Match, Matcher, example_of
 from clipaudit.samples.paths import path_pattern
@@ -250,15 +251,15 @@ def _looks_like_paths(keys: Sequence[str | None]) -> bool:
 def _split_spec(spec: str) -> tuple[Path, str | None]:
     """The file and the column of `FILE:COLUMN`; the file's name may have colons, too, and so may the column's."""
     if _exists(spec):
-        return Path(spec), None
+        return to_path(spec), None
     for place in (place for place in range(len(spec) - 1, 0, -1) if spec[place] == ":"):
         if _exists(spec[:place]):
-            return Path(spec[:place]), spec[place + 1 :]
+            return to_path(spec[:place]), spec[place + 1 :]
     raise SourceError(f"{spec[:MAX_TEXT]} does not exist. Give a table as FILE or FILE:COLUMN.")
 
 
 def _exists(path: str) -> bool:
     try:
-        return Path(path).exists()
+        return to_path(path).exists()
     except (OSError, ValueError):
         return False  # Too long, or with a NUL: certainly no file.

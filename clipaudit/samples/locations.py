@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from clipaudit.remote import joined, normal_path, to_path
 from clipaudit.samples.paths import clean_path, is_absolute
 
 # What was taken off a path: an address on the web or in a store; the folder of a tool's uploads; that of its local
@@ -80,7 +80,7 @@ class Locations:
     def _origin(self, image: Placed) -> str:
         if image.origin or not is_absolute(image.path):
             return image.origin
-        inside = os.path.normpath(image.path).startswith(f"{self._root}/")
+        inside = normal_path(to_path(image.path)).is_relative_to(self._root)
         return "" if inside else ELSEWHERE
 
     def _start(self, origin: str, paths: Sequence[str]) -> _Start:
@@ -102,8 +102,8 @@ class Locations:
                     yield _Start(folder, dropped, unhashed=True)
 
     def _is_file(self, path: str) -> bool:
-        place = os.path.normpath(self._root / path)
         try:
-            return place.startswith(f"{self._root}/") and Path(place).is_file()
+            place = normal_path(joined(self._root, path))
+            return place.is_relative_to(self._root) and place.is_file()
         except (OSError, ValueError):
             return False  # Too long: certainly no file.

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from clipaudit.errors import SourceError
+from clipaudit.remote import READERS, is_remote, joined
 from clipaudit.samples.base import (
     FILES,
     FaultySample,
@@ -29,6 +30,7 @@ from clipaudit.samples.tables import (
 )
 from clipaudit.samples.values import is_missing, text_of
 from clipaudit.text import excerpt
+from clipaudit.threads import mapped_ahead
 
 
 class ManifestSource:
@@ -52,9 +54,11 @@ class ManifestSource:
         """All rows in the manifest's order."""
         self._n_respelled, self._labels = 0, LabelReader(self.class_names)
         unique, count = UniqueIds(), 0
-        for where, row in self._table.rows((self._path_column, self._label_column)):
-            path = _path(row[self._path_column], where)
-            sample = self._sample(path, self._labels.read(row[self._label_column], where))
+        readers = READERS if is_remote(self.root) else 0
+        for path, sample, meant in mapped_ahead(self._sample, self._rows(), readers):
+            if meant:
+                self._respelled = self._respelled if self._n_respelled else (path, meant)
+                self._n_respelled += 1
             unique.add(sample.id)
             count += 1
             yield sample
@@ -64,20 +68,25 @@ class ManifestSource:
             first, second = (self._row_name(number) for number in repetition)
             raise SourceError(f"{second}: the path was listed before, in {first}. Keep one row an image.")
 
-    def _sample(self, path: str, label: str) -> Sample:
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        """Path and label of each row."""
+        for where, row in self._table.rows((self._path_column, self._label_column)):
+            yield _path(row[self._path_column], where), self._labels.read(row[self._label_column], where)
+
+    def _sample(self, row: tuple[str, str]) -> tuple[str, Sample, str | None]:
+        """A row's path, its sample, and the other spelling by which the file was found."""
+        path, label = row
         sample = stat_sample(self.root, relative_id(self.root, path), label)
         if isinstance(sample, FaultySample) and (meant := other_spelling(self.root, path)):
-            self._respelled = self._respelled if self._n_respelled else (path, meant)
-            self._n_respelled += 1
-            return stat_sample(self.root, relative_id(self.root, meant), label)
-        return sample
+            return path, stat_sample(self.root, relative_id(self.root, meant), label), meant
+        return path, sample, None
 
     def _row_name(self, position: int) -> str:
         return next(islice(self._table.rows((self._path_column,)), position, None))[0]
 
     def read(self, sample_id: str) -> bytes:
         """The bytes of the image file."""
-        return read_file(self.root / sample_id)
+        return read_file(joined(self.root, sample_id))
 
     def decided(self) -> dict[str, str]:
         """Which columns hold what, and how the file was read."""

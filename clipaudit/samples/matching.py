@@ -48,7 +48,7 @@ class Matcher:
 
     def __init__(self, ids: Sequence[str], root: Path, folder: Path) -> None:
         self._ids, self._root, self._folder = ids, root, folder
-        self._start = f"{str(root).rstrip('/')}/"
+        self._start = f"{os.path.normpath(str(root)).rstrip('/')}/"
         self._exact = {sample_id: number for number, sample_id in enumerate(ids)}
         self._real_folders: dict[str, str] = {}
 
@@ -86,7 +86,7 @@ class Matcher:
     def _placed(self, key: str, known: dict[str, int]) -> int:
         """The sample of a key as an id, relative to the images, or as a path, relative to the table's folder."""
         normal = os.path.normpath(key)
-        place = normal if key.startswith("/") else os.path.normpath(f"{self._folder}/{key}")
+        place = normal if key.startswith("/") or "://" in key else os.path.normpath(f"{self._folder}/{key}")
         for sample_id in (key, normal, place.removeprefix(self._start)):
             if sample_id in known:
                 return known[sample_id]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import irregular
+from clipaudit.remote import listings_kept, to_path
 from clipaudit.samples.base import Source, SourceOptions, shown, utf8
 from clipaudit.samples.hugging_face import Dataset, DatasetSource, is_dataset
 from clipaudit.samples.kinds import KINDS, any_kind
@@ -29,7 +30,12 @@ def open_source(path: str | Path | Dataset, options: SourceOptions | None = None
     options = options or SourceOptions()
     if is_dataset(path):
         return DatasetSource(path, options)
-    place = _look(Path(str(path)), options)
+    with listings_kept():
+        return _recognised(path, options)
+
+
+def _recognised(path: str | Path | Dataset, options: SourceOptions) -> Source:
+    place = _look(to_path(str(path)), options)
     found = [(kind, words) for kind in KINDS if (words := kind.found(place))]
     found = [pair for pair in found if pair[0].certain] or found
     if len(found) > 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from clipaudit.remote import RemotePath
+
 _FOLDERS = {"cache.json": "an embeddings cache", "run.json": "a run of clipaudit train"}
 _METADATA = {b"clipaudit": "a clean index", b"clipaudit.model": "a part of an embeddings cache"}
 # By columns, for tables without metadata of ours and for those that lost it on their way through another tool.
@@ -20,6 +22,9 @@ _COLUMNS = {
 def own_folder(path: Path) -> str | None:
     """What a folder is in words, if clipaudit made it; links of an export look like any other folder."""
     try:
+        if isinstance(path, RemotePath):
+            names = {entry.name for entry in path.entries()}
+            return next((kind for name, kind in _FOLDERS.items() if name in names), None)
         return next((kind for name, kind in _FOLDERS.items() if (path / name).is_file()), None)
     except OSError:
         return None  # Whoever lists it will say why that cannot be.

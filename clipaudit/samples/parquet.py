@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clipaudit.errors import SourceError
+from clipaudit.remote import to_path
 from clipaudit.samples.arrow_files import open_columns
 from clipaudit.samples.base import ROWS, Sample, SourceOptions, modified, some
 from clipaudit.samples.image_column import ImageColumn, bytes_columns, image_column
@@ -175,7 +176,7 @@ def _missed(place: Place) -> str | None:
         return None
     if place.parquet.faults:
         return str(place.parquet.faults[0])
-    folders = [Path(entry.path) for entry in Walk(place.path).entries(place.path) if is_folder(entry)]
+    folders = [to_path(entry.path) for entry in Walk(place.path).entries(place.path) if is_folder(entry)]
     shards = next((folder for folder in folders if next(folder.glob("*.parquet"), None)), None)
     if shards is None:
         return None

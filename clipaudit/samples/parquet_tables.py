@@ -8,6 +8,7 @@ from typing import Any
 
 from clipaudit.errors import SourceError
 from clipaudit.files import require_file
+from clipaudit.remote import library_input
 from clipaudit.table_limit import GIGABYTE, how_to_lift, table_limit
 
 # A kilobyte of run lengths may stand for gigabytes. Ten million rows with a path and a label stay below this.
@@ -73,7 +74,7 @@ def open_parquet(path: Path, as_dictionary: Sequence[str] = (), *, buffer: int =
     try:
         # Arrow reads ahead otherwise, and keeps every row group that it has read.
         reading = {"buffer_size": buffer, "pre_buffer": False} if buffer else {}
-        file = pq.ParquetFile(path, read_dictionary=list(as_dictionary), **reading)
+        file = pq.ParquetFile(library_input(path), read_dictionary=list(as_dictionary), **reading)
         _ = file.schema_arrow.names  # A schema may be damaged where the rest is not.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"{path} is not a readable Parquet file: {error}") from None

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import irregular
+from clipaudit.remote import to_path
 from clipaudit.samples.base import Source, SourceOptions
 from clipaudit.samples.documents import read_json
 from clipaudit.samples.image_column import image_column
@@ -52,8 +53,8 @@ class Place:
             SourceError: the folder cannot be listed.
         """
         if self.form == "pattern":
-            return sorted({file for pattern in expanded(str(self.path)) for file in _matching(Path(pattern))})
-        return [Path(entry.path) for entry in Walk(self.path).entries(self.path) if not is_folder(entry)]
+            return sorted({file for pattern in expanded(str(self.path)) for file in _matching(to_path(pattern))})
+        return [to_path(entry.path) for entry in Walk(self.path).entries(self.path) if not is_folder(entry)]
 
     @cached_property
     def tables(self) -> list[Path]:

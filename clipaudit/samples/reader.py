@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from clipaudit.errors import ImageError, SourceError
+from clipaudit.remote import joined, to_path
 from clipaudit.samples.archive_folders import ArchiveImages
 from clipaudit.samples.base import (
     CROPS,
@@ -58,7 +59,7 @@ class _Files:
         self._root = root
 
     def read(self, sample_id: str) -> bytes:
-        return read_file(self._root / sample_id)
+        return read_file(joined(self._root, sample_id))
 
 
 class _Rows:
@@ -127,7 +128,7 @@ class ImageReader:
         access = access_of(origin)
         if access not in _WAYS:
             raise SourceError(f"this clipaudit does not know how to reach images by {access!r}. Update clipaudit.")
-        self._way = _WAYS[access](Path(str(images or origin.root)), origin.image_column)
+        self._way = _WAYS[access](to_path(str(images or origin.root)), origin.image_column)
 
     def read(self, sample_id: str) -> bytes:
         """The bytes of one image; safe to call from several threads. Raises ImageError."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clipaudit.errors import SourceError
+from clipaudit.remote import RemoteEntry, RemotePath, to_path
 from clipaudit.samples.base import IMAGE_SUFFIXES, shown, utf8
 from clipaudit.samples.outputs import own_folder
 from clipaudit.samples.tables import TABLE_SUFFIXES
@@ -19,7 +20,7 @@ _SYSTEM_NAMES = frozenset(
     | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 )
 
-Entry = os.DirEntry[str]
+Entry = os.DirEntry[str] | RemoteEntry
 
 
 class Walk:
@@ -40,7 +41,7 @@ class Walk:
             if not is_folder(entry):
                 if Path(entry.name).suffix.lower() not in TABLE_SUFFIXES:
                     self.passed_over["file(s) directly in the folder, without a class,"] += 1
-            elif kind := own_folder(Path(entry.path)):
+            elif kind := own_folder(to_path(entry.path)):
                 self.passed_over[f"folder(s) named {entry.name!r} ({kind})"] += 1
             elif not utf8(entry.name):
                 raise SourceError(
@@ -51,6 +52,10 @@ class Walk:
 
     def images(self, folder: Entry) -> Iterator[str]:
         """Paths of the images below a folder, relative to the root with `/`, in order of their names."""
+        return (path for path, _ in self.found(folder))
+
+    def found(self, folder: Entry) -> Iterator[tuple[str, Entry]]:
+        """The same with what was listed of each."""
         # Iterative, as folders may be nested deeper than calls may.
         waiting = [(folder, False)]
         while waiting:
@@ -58,9 +63,9 @@ class Walk:
             if is_folder(entry):
                 linked = linked or entry.is_symlink()
                 if self.enters(entry, linked=linked):
-                    waiting.extend((child, linked) for child in reversed(self.entries(Path(entry.path))))
+                    waiting.extend((child, linked) for child in reversed(self.entries(to_path(entry.path))))
             elif (suffix := Path(entry.name).suffix.lower()) in IMAGE_SUFFIXES:
-                yield Path(entry.path).relative_to(self._root).as_posix()
+                yield to_path(entry.path).relative_to(self._root).as_posix(), entry
             else:
                 self.passed_over[f"file(s) with the ending {suffix!r}" if suffix else "file(s) without an ending"] += 1
 
@@ -102,14 +107,20 @@ class Walk:
             SourceError: it cannot be listed.
         """
         try:
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            entries = sorted(_listed(folder), key=lambda entry: entry.name)
         except OSError as error:
             raise SourceError(f"{folder} cannot be listed: {error.strerror}. Check its permissions.") from None
         for entry in entries:
             if entry.name.lower() in _SYSTEM_NAMES:
                 self.passed_over[f"file(s) or folder(s) of the system named {entry.name!r}"] += 1
         return [entry for entry in entries if not is_skipped(entry.name)]
+
+
+def _listed(folder: Path) -> list[Entry]:
+    if isinstance(folder, RemotePath):
+        return list(folder.entries())
+    with os.scandir(folder) as found:
+        return list(found)
 
 
 def is_folder(entry: Entry) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from threading import Lock
 
 from clipaudit.errors import ImageError, SourceError
+from clipaudit.remote import to_path
 from clipaudit.samples.archives import TAR_SUFFIXES, Member, Tar, is_archive
 from clipaudit.samples.base import (
     IMAGE_SUFFIXES,
@@ -77,7 +78,7 @@ class WebDatasetSource:
 
     def __init__(self, shards: Sequence[Path], options: SourceOptions, location: Path) -> None:
         self.location, self._shards = location, [shard.resolve() for shard in shards]
-        self.root = Path(commonpath([shard.parent for shard in self._shards]))
+        self.root = to_path(commonpath([str(shard.parent) for shard in self._shards]))
         self.image_column = options.image_column
         self.class_names: Sequence[str] | None = options.names
         self._images = ShardImages(self.root, self.image_column)

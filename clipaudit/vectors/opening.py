@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import irregular
+from clipaudit.remote import to_path
 from clipaudit.samples.base import SourceOptions, shown, utf8
 from clipaudit.samples.outputs import own_folder, own_table
 from clipaudit.samples.tables import open_parquet
@@ -32,7 +33,7 @@ def open_vectors(path: str | Path, options: SourceOptions | None = None) -> Vect
         SourceError: nothing is there, or it holds no vectors, or vectors that cannot be one data set.
         UsageError: a file of another kind, or an option that does not fit.
     """
-    path, options = Path(path), options or SourceOptions()
+    path, options = to_path(path), options or SourceOptions()
     if options.image_column is not None:
         raise UsageError("image_column would have no effect on vectors: there are no images in their files.")
     if not utf8(str(path.absolute())):
