@@ -3,8 +3,9 @@
 `docs/commands.md` is what `--help` prints and has a test of its own. The blocks of `docs/extending.md` are files of the
 package; `tests/test_extending.py` adds them to a copy and runs the commands there. `tests/test_pipelines.py` runs
 `docs/pipelines.md`, where the libraries are installed, and `tests/test_remote.py` runs `docs/remote.md`. `.ci/run` runs
-the README's two commands that make virtual environments. Two things differ from what a reader sees, because no model hub is reachable
-here and the tests are to be quick: the model is the one that comes with clipaudit, and training is short.
+the README's two commands that make virtual environments. Two things differ from what a reader sees, because no model
+hub is reachable here and the tests are to be quick: the model is the one that comes with clipaudit, and training is
+short.
 """
 
 from __future__ import annotations
