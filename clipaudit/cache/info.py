@@ -140,6 +140,11 @@ class CacheInfo:
         return f"clipaudit embed {'--embeddings ' if self.fingerprint.is_own else ''}{self.source}"
 
     @property
+    def root_path(self) -> Path:
+        """What the sample ids are relative to."""
+        return Path(self.root)
+
+    @property
     def n_samples(self) -> int:
         """Number of samples of the source."""
         return sum(count for _, count in self.plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clipaudit.errors import SourceError
@@ -20,6 +20,7 @@ from clipaudit.samples.base import (
 )
 from clipaudit.samples.layout import TopFolder, judge_classes, says_nothing
 from clipaudit.samples.place import Kind, Place
+from clipaudit.samples.stamps import Stamp, mapped
 from clipaudit.samples.tables import TABLE_SUFFIXES
 from clipaudit.samples.walk import Walk, is_folder
 from clipaudit.spelling import tidy, united
@@ -41,16 +42,25 @@ class FolderSource:
         """All images, folders and files in order of their names."""
         self._walk = Walk(self.root)
         self._spellings.clear()
-        known = frozenset(self._names or ())
         found = False
+        for sample in mapped(lambda image: stat_sample(self.root, *image), self._images()):
+            found = True
+            yield sample
+        if not found:
+            raise SourceError(_no_images(self.location))
+
+    def _images(self) -> Iterator[tuple[str, str]]:
+        """The path and the label of each."""
+        known = frozenset(self._names or ())
         for entry in self._walk.class_folders():
             label = label_name(tidy(entry.name), self._names, known, f"{self.location}, folder {entry.name!r}")
             self._spellings[label].append(entry.name)
-            for path in self._walk.images(entry):
-                found = True
-                yield stat_sample(self.root, path, label)
-        if not found:
-            raise SourceError(_no_images(self.location))
+            yield from ((path, label) for path in self._walk.images(entry))
+
+    @property
+    def stamps(self) -> Mapping[str, Stamp]:
+        """Of every folder that was read."""
+        return self._walk.stamps
 
     def read(self, sample_id: str) -> bytes:
         """The bytes of the image file."""

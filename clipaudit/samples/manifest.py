@@ -20,6 +20,7 @@ from clipaudit.samples.base import (
 from clipaudit.samples.labels import LabelReader, label_notes
 from clipaudit.samples.paths import other_spelling
 from clipaudit.samples.place import COLUMN_SUFFIXES, Kind, Place
+from clipaudit.samples.stamps import Stamp, mapped, stamps_of
 from clipaudit.samples.tables import (
     LABEL_COLUMNS,
     PATH_COLUMNS,
@@ -47,14 +48,15 @@ class ManifestSource:
         self._label_column = pick_column(path, others, options.label_column, LABEL_COLUMNS, "label")
         self._labels = LabelReader(options.names)
         self._n_respelled, self._respelled = 0, ("", "")
+        self.stamps: dict[str, Stamp] = stamps_of([self.location])
 
     def samples(self) -> Iterator[Sample]:
         """All rows in the manifest's order."""
         self._n_respelled, self._labels = 0, LabelReader(self.class_names)
+        self.stamps = stamps_of([self.location])
         unique, count = UniqueIds(), 0
-        for where, row in self._table.rows((self._path_column, self._label_column)):
-            path = _path(row[self._path_column], where)
-            sample = self._sample(path, self._labels.read(row[self._label_column], where))
+        for path, found in mapped(self._look, self._images()):
+            sample = self._meant(path, found)
             unique.add(sample.id)
             count += 1
             yield sample
@@ -64,12 +66,21 @@ class ManifestSource:
             first, second = (self._row_name(number) for number in repetition)
             raise SourceError(f"{second}: the path was listed before, in {first}. Keep one row an image.")
 
-    def _sample(self, path: str, label: str) -> Sample:
-        sample = stat_sample(self.root, relative_id(self.root, path), label)
+    def _images(self) -> Iterator[tuple[str, str]]:
+        """The path and the label in each row."""
+        for where, row in self._table.rows((self._path_column, self._label_column)):
+            yield _path(row[self._path_column], where), self._labels.read(row[self._label_column], where)
+
+    def _look(self, row: tuple[str, str]) -> tuple[str, Sample]:
+        path, label = row
+        return path, stat_sample(self.root, relative_id(self.root, path), label)
+
+    def _meant(self, path: str, sample: Sample) -> Sample:
+        """The sample of a row; that of another file where only the spelling differs."""
         if isinstance(sample, FaultySample) and (meant := other_spelling(self.root, path)):
             self._respelled = self._respelled if self._n_respelled else (path, meant)
             self._n_respelled += 1
-            return stat_sample(self.root, relative_id(self.root, meant), label)
+            return stat_sample(self.root, relative_id(self.root, meant), sample.label)
         return sample
 
     def _row_name(self, position: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from clipaudit.errors import SourceError
 from clipaudit.samples.base import IMAGE_SUFFIXES, shown, utf8
 from clipaudit.samples.outputs import own_folder
+from clipaudit.samples.stamps import Stamp, stamp
 from clipaudit.samples.tables import TABLE_SUFFIXES
 
 # What operating systems and network storage leave between the files; they often hold small copies of the images.
@@ -23,12 +24,16 @@ Entry = os.DirEntry[str]
 
 
 class Walk:
-    """Visits every folder below a root once, whatever links lead to it; counts what it passes over."""
+    """Visits every folder below a root once, whatever links lead to it; counts what it passes over.
+
+    `stamps` tells of each folder what it was like before it was listed, for `clipaudit.samples.stamps`.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._linked: set[tuple[int, int]] = set()
         self.passed_over: Counter[str] = Counter()
+        self.stamps: dict[str, Stamp] = {}
 
     def class_folders(self) -> Iterator[Entry]:
         """The folders in the root that are not hidden, made by a system or by clipaudit.
@@ -101,6 +106,8 @@ class Walk:
         Raises:
             SourceError: it cannot be listed.
         """
+        # Before it is listed: what comes in meanwhile changes it.
+        self.stamps[str(folder)] = stamp(folder)
         try:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
