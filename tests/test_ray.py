@@ -8,15 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from conftest import DIGITS, write_class_folders
 
 import clipaudit
-from clipaudit import EmbeddingsCache, EncoderOptions
+from clipaudit import EncoderOptions
 from clipaudit.engines.crew import Shares, shares
 from clipaudit.errors import UsageError
 
@@ -24,7 +26,8 @@ ray = pytest.importorskip("ray", reason="no Ray: pip install 'clipaudit[ray]'")
 
 REFERENCE = Path(__file__).parents[1] / "benchmarks" / "reference_clip"
 MODEL = EncoderOptions(str(REFERENCE), device="cpu", precision="float32")
-N = 6_000
+# The ids of these rows make three short parts.
+NAME, N = "train-36.parquet", 3_320
 # The death of a machine is noticed within seconds, not within a minute.
 QUICK = {"health_check_period_ms": 500, "health_check_failure_threshold": 2, "health_check_initial_delay_ms": 500}
 
@@ -33,8 +36,8 @@ QUICK = {"health_check_period_ms": 500, "health_check_failure_threshold": 2, "he
 def photographs(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CIFAR-10 training images in a Parquet file."""
     folder = tmp_path_factory.mktemp("photographs")
-    pq.write_table(pq.read_table(data_folder / "cifar10" / "train.parquet").slice(0, N), folder / "images.parquet")
-    return folder / "images.parquet"
+    pq.write_table(pq.read_table(data_folder / "cifar10" / "train.parquet").slice(0, N), folder / NAME)
+    return folder / NAME
 
 
 @pytest.fixture(scope="module")
@@ -61,82 +64,74 @@ def parts(cache: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in (cache / "parts").iterdir()}
 
 
-def workers() -> list[dict[str, Any]]:
-    """The actors that are alive: "pid" and "node_id"."""
-    from ray.util.state import list_actors
+def kill_a_worker() -> None:
+    """End the process of one of the actors that are alive."""
+    from ray._private.state import actors
 
-    return [vars(actor) for actor in list_actors(filters=[("state", "=", "ALIVE")])]
+    os.kill(next(actor["Pid"] for actor in actors().values() if actor["State"] == "ALIVE"), signal.SIGKILL)
 
 
-def embed_and(kill: Callable[[Path], None], photographs: Path, cache: Path) -> clipaudit.EmbedSummary:
-    """Embed on the cluster, and kill somebody once a part is there and another one under way."""
+def embed_and(
+    kill: Callable[[], None], photographs: Path, cache: Path, progress: Callable[[clipaudit.EmbedProgress], None]
+) -> clipaudit.EmbedSummary:
+    """Embed on the cluster, and kill somebody once a part is there and the two others are under way."""
     failed: list[BaseException] = []
 
     def wait_and_kill() -> None:
         try:
             while not list(cache.glob("parts/*.parquet")):
                 time.sleep(0.01)
-            kill(cache)
+            kill()
         except BaseException as error:
             failed.append(error)
 
     killer = Thread(target=wait_and_kill, daemon=True)
     killer.start()
-    summary = clipaudit.embed(photographs, cache=cache, encoder=MODEL, engine="ray")
+    summary = clipaudit.embed(photographs, cache=cache, encoder=MODEL, engine="ray", progress=progress)
     killer.join(60)
     assert not failed, failed
     assert not killer.is_alive(), "nobody was killed"
     return summary
 
 
-def test_two_nodes_write_what_one_process_writes(cluster: Any, photographs: Path, alone: Path, tmp_path: Path) -> None:
-    seen: list[clipaudit.EmbedProgress] = []
-    summary = clipaudit.embed(photographs, cache=tmp_path / "c", encoder=MODEL, engine="ray", progress=seen.append)
-    assert parts(tmp_path / "c") == parts(alone)
-    assert (tmp_path / "c" / "cache.json").read_bytes() == (alone / "cache.json").read_bytes()
+@pytest.mark.parametrize("victim", ["worker", "node"])
+def test_two_nodes_write_what_one_process_writes_whoever_is_killed(
+    victim: str, cluster: Any, photographs: Path, alone: Path, tmp_path: Path
+) -> None:
+    def kill_a_node() -> None:
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+    cache, seen = tmp_path / "c", list[clipaudit.EmbedProgress]()
+    summary = embed_and({"worker": kill_a_worker, "node": kill_a_node}[victim], photographs, cache, seen.append)
+    assert parts(cache) == parts(alone)
+    assert (cache / "cache.json").read_bytes() == (alone / "cache.json").read_bytes()
     assert (summary.n_samples, summary.n_embedded, summary.complete) == (N, N, True)
     assert summary.device == "2 worker(s) with cpu"
     assert (seen[-1].stage, seen[-1].done, seen[-1].total) == ("embedding", N, N)
-    done = [progress.done for progress in seen if progress.stage == "embedding"]
-    assert len(set(done)) > 3, "one display of the whole, while the parts are under way"
-    assert clipaudit.embed(photographs, cache=tmp_path / "c", encoder=MODEL, engine="ray").n_embedded == 0
+    assert len({progress.done for progress in seen if progress.stage == "embedding"}) > 3, "one display of the whole"
+    assert clipaudit.embed(photographs, cache=cache, encoder=MODEL, engine="ray").n_embedded == 0
 
 
-def test_a_worker_that_is_killed_is_replaced(cluster: Any, photographs: Path, alone: Path, tmp_path: Path) -> None:
-    def kill(_: Path) -> None:
-        os.kill(workers()[0]["pid"], signal.SIGKILL)
-
-    summary = embed_and(kill, photographs, tmp_path / "c")
-    assert parts(tmp_path / "c") == parts(alone)
-    assert (summary.n_embedded, summary.complete) == (N, True)
-
-
-def test_a_node_that_is_killed_is_done_without(cluster: Any, photographs: Path, alone: Path, tmp_path: Path) -> None:
-    def kill(_: Path) -> None:
-        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-
-    summary = embed_and(kill, photographs, tmp_path / "c")
-    assert parts(tmp_path / "c") == parts(alone)
-    assert (summary.n_embedded, summary.complete) == (N, True)
-
-
-def test_a_driver_that_is_killed_goes_on_when_it_runs_again(
-    cluster: Any, photographs: Path, alone: Path, tmp_path: Path
-) -> None:
+def test_a_driver_that_is_killed_goes_on_when_it_runs_again(cluster: Any, tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "photos", 7_000)
     cache = tmp_path / "c"
-    command = [sys.executable, "-m", "clipaudit", "embed", photographs, "--model", REFERENCE, "--cache", cache]
-    command += ["--device", "cpu", "--precision", "float32", "--engine", "ray", "--address", cluster.address]
+    command = [sys.executable, "-m", "clipaudit", "embed", tmp_path / "photos", "--model", DIGITS.model]
+    command += ["--device", "cpu", "--precision", "float32", "--cache", cache, "--batch-size", "16"]
+    command += ["--engine", "ray", "--address", cluster.address]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list(cache.glob("parts/*.parquet")):
-        time.sleep(0.01)
-    assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.005)
+    assert process.poll() is None, "the run was over before it could be killed"
     process.kill()
     process.wait()
     kept = {file: file.stat().st_mtime_ns for file in cache.glob("parts/*.parquet")}
-    summary = clipaudit.embed(photographs, cache=cache, encoder=MODEL, engine="ray")
-    assert 0 < summary.n_embedded < N, "nothing is embedded twice"
-    assert {file: file.stat().st_mtime_ns for file in kept} == kept
-    assert parts(cache) == parts(alone)
+    summary = clipaudit.embed(
+        tmp_path / "photos", cache=cache, encoder=replace(DIGITS, batch_size=16), engine="ray", workers=1
+    )
+    assert 0 < summary.n_embedded < 7_000
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept, "nothing is embedded twice"
+    alone = clipaudit.embed(tmp_path / "photos", cache=tmp_path / "alone", encoder=replace(DIGITS, batch_size=16))
+    assert parts(cache) == parts(alone.cache)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +140,7 @@ def test_a_driver_that_is_killed_goes_on_when_it_runs_again(
         ([{"CPU": 8}, {"CPU": 4}], None, True, Shares(2, 4, 0)),
         ([{"CPU": 8}, {"CPU": 4}], 6, True, Shares(6, 2, 0)),
         ([{"CPU": 64, "GPU": 8}, {"CPU": 16}], None, True, Shares(8, 8, 1)),
-        ([{"CPU": 64, "GPU": 8}, {"CPU": 16}], 2, False, Shares(2, 16, 0)),
+        ([{"CPU": 64, "GPU": 8}, {"CPU": 16}], 2, False, Shares(2, 32, 0)),
         ([{}, {"CPU": 2, "GPU": 4}], None, True, Shares(4, 1, 1)),
     ],
 )
