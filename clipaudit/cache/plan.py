@@ -24,9 +24,12 @@ from clipaudit.samples.base import FaultySample, Sample, Source
 from clipaudit.samples.stamps import Stamp, Stamped, mapped, same_images, settled, stamp
 
 NAME = "plan.parquet"
-_FACTS = b"clipaudit.plan"
+# In the metadata of the schema, by which clipaudit knows its own files; and in those of the file, where facts fit that
+# are known last.
+_MARK, _FACTS = b"clipaudit.plan", b"clipaudit.plan.facts"
 _SCHEMA = pa.schema(
-    {"id": pa.string(), "label": pa.string(), "size": pa.int64(), "modified": pa.int64(), "fault": pa.string()}
+    {"id": pa.string(), "label": pa.string(), "size": pa.int64(), "modified": pa.int64(), "fault": pa.string()},
+    {_MARK: b"1"},
 )
 _FORM = {"compression": "zstd", "write_page_checksum": True, "write_statistics": False}
 
@@ -64,7 +67,7 @@ class SavedPlan:
     def read(cls, store: EmbeddingsCache) -> SavedPlan | None:
         """The plan in a cache; None where there is none, or a damaged one, or one of another version."""
         try:
-            content = json.loads((pq.read_schema(store.path / NAME).metadata or {})[_FACTS])
+            content = json.loads(pq.read_metadata(store.path / NAME).metadata[_FACTS])
             if content.pop("checksum") != json_digest(content):
                 return None
             content["parts"] = [(name, count) for name, count in content["parts"]]
