@@ -166,9 +166,11 @@ def test_damaged_parts_are_found_and_rebuilt(many_images: Path, many_embedded: P
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    with pytest.raises(CacheError, match="1 of them damaged"):
+    with pytest.raises(CacheError, match=r"1 of them damaged.* --verify"):
         read(cache)
-    summary = clipaudit.embed(many_images, cache=cache, encoder=DIGITS)
+    # Names are trusted unless somebody asks.
+    assert clipaudit.embed(many_images, cache=cache, encoder=DIGITS).n_embedded == 0
+    summary = clipaudit.embed(many_images, cache=cache, encoder=DIGITS, verify=True)
     assert summary.n_damaged_parts == 1
     assert 0 < summary.n_embedded < 7000
     np.testing.assert_allclose(read(cache).vectors, read(many_embedded).vectors, atol=2e-3)

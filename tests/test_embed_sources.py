@@ -13,7 +13,7 @@ from conftest import DIGITS
 from source_helpers import digit, images, labels, touch, write_parquet
 
 import clipaudit
-from clipaudit.calls.embed import EmbedProgress
+from clipaudit.clip.pipeline import EmbedProgress
 from clipaudit.errors import CacheError, SourceError
 from clipaudit.samples import Sample, SourceOptions, open_source
 from clipaudit.samples.labels import read_column

@@ -2,6 +2,7 @@
 
     photos-clip/
       cache.json                         the model, the source and the plan: which parts, in which order
+      plan.parquet                       the samples of each part, so that nobody need scan the source again
       parts/<part>.<checksum>.parquet    about 2,000 samples each: id, label, ..., facts of the image, embedding
       text/<prompts>.<checksum>.npy      text embeddings of the prompts used so far
 
@@ -29,13 +30,23 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipaudit.cache.info import AGAIN, CacheInfo, json_digest
-from clipaudit.cache.parts import DELETE, FACTS, MAX_PART, ImageFacts, checksum, part_columns, read_part
+from clipaudit.cache.parts import (
+    DELETE,
+    FACTS,
+    MAX_PART,
+    ImageFacts,
+    checksum,
+    holds_unreadable,
+    part_columns,
+    read_part,
+)
 from clipaudit.cache.texts import read_texts, write_texts
 from clipaudit.errors import CacheError
 from clipaudit.files import read_bounded, remove_stale, write_atomically
 from clipaudit.options.arguments import typed
 from clipaudit.remote import is_remote, to_path
 from clipaudit.samples.base import NOT_OPENED, Sample
+from clipaudit.samples.stamps import mapped
 
 MIN_PART, MEAN_PART = 1024, 2048
 # A larger file is none of ours.
@@ -43,6 +54,8 @@ MAX_PART_BYTES = 1 << 30
 
 Vectors = NDArray[np.float16]
 Key = tuple[str, int, int]
+# What is known of samples, whichever part they were in.
+Rows = dict[Key, tuple[Vectors, ImageFacts | None]]
 
 
 @dataclass(frozen=True)
@@ -103,14 +116,18 @@ class EmbeddingsCache:
 
     def part_files(self) -> dict[str, Path]:
         """The files of all parts, by name."""
+        return {file.name.split(".")[0]: file for file in self.files()}
+
+    def files(self) -> list[Path]:
+        """The files of all parts, in order of their names."""
         folder = self.path / "parts"
         try:
             files = sorted(folder.iterdir())
         except FileNotFoundError:
-            return {}
+            return []
         except OSError as error:
             raise CacheError(f"{folder} cannot be opened: {error.strerror}. Check its permissions.") from None
-        return {file.name.split(".")[0]: file for file in files if fnmatchcase(file.name, "?*.?*.parquet")}
+        return [file for file in files if fnmatchcase(file.name, "?*.?*.parquet")]
 
     def verified_parts(self) -> tuple[dict[str, Path], list[Path]]:
         """All parts whose checksum is right, by name, and the files of the damaged ones."""
@@ -123,6 +140,20 @@ class EmbeddingsCache:
                 else:
                     damaged.append(file)
         return parts, damaged
+
+    def whole_parts(self, parts: Mapping[str, Path]) -> tuple[dict[str, bool], list[Path]]:
+        """Of each of some parts, whether it holds unreadable images; and the files of those that are cut short.
+
+        The ends of the files are read, not all bytes of them as by `verified_parts`.
+        """
+        found: dict[str, bool] = {}
+        broken = []
+        for (name, file), unreadable in zip(parts.items(), mapped(_unreadable_or_broken, parts.values()), strict=True):
+            if unreadable is None:
+                broken.append(file)
+            else:
+                found[name] = unreadable
+        return found, broken
 
     def write_part(
         self,
@@ -162,6 +193,14 @@ class EmbeddingsCache:
         data = buffer.getvalue()
         write_atomically(self.path / "parts" / f"{name}.{checksum(data)}.parquet", data)
 
+    def remove_replaced(self, files: Iterable[Path]) -> None:
+        """Remove files of parts of which another file has been written since."""
+        old = set(files)
+        there = {file.name.split(".")[0] for file in self.files() if file not in old} if old else set()
+        for file in old:
+            if file.name.split(".")[0] in there:
+                file.unlink(missing_ok=True)
+
     def read_texts(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
         """(P, d) float32 unit rows, the embeddings of P texts by the cache's model; None where they are not kept."""
         shape = (len(texts), self.info.fingerprint.dimension)
@@ -175,9 +214,9 @@ class EmbeddingsCache:
         content = "\0".join([self.info.fingerprint.digest, *texts])
         return blake2b(content.encode(), digest_size=16).hexdigest()
 
-    def rows_of(self, files: Iterable[Path]) -> dict[Key, tuple[Vectors, ImageFacts | None]]:
+    def rows_of(self, files: Iterable[Path]) -> Rows:
         """Embeddings and facts of samples from parts that are no longer planned, by (id, size, modified)."""
-        rows: dict[Key, tuple[Vectors, ImageFacts | None]] = {}
+        rows: Rows = {}
         columns = self._columns("id", "size", "modified", "status", *FACTS, "embedding")
         for file in files:
             # Another run may have removed it meanwhile.
@@ -192,6 +231,9 @@ class EmbeddingsCache:
         """(id, reason) of the samples in these parts whose image could not be read."""
         found: list[tuple[str, str]] = []
         for file in files:
+            # The end of a file says that there are none.
+            if _unreadable_or_broken(file) is False:
+                continue
             table = self._read_part(file, self._columns("id", "status", "reason"))
             if table is not None:
                 table = table.filter(pc.not_equal(table["status"], "ok"))
@@ -233,9 +275,10 @@ class EmbeddingsCache:
                 if damaged
                 else "embed was interrupted, or other shards still have to run"
             )
+            command = self.info.command + (" --verify" if damaged and not self.info.fingerprint.is_own else "")
             raise CacheError(
                 f"{self.path} is incomplete: {missing} of {len(self.info.plan)} parts are missing ({why})."
-                f" Run the same command again; it goes on where it stopped: {self.info.command}"
+                f" Run the same command again; it goes on where it stopped: {command}"
             )
         vectors = _allocate(self.info.n_samples, self.info.fingerprint.dimension, self.path)
         tables, start = [], 0
@@ -276,6 +319,13 @@ def split_into_parts(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
 def _is_border(sample_id: str) -> bool:
     digest = blake2b(sample_id.encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little") % (MEAN_PART - MIN_PART) == 0
+
+
+def _unreadable_or_broken(file: Path) -> bool | None:
+    try:
+        return holds_unreadable(file)
+    except (OSError, ValueError, pa.ArrowException):
+        return None
 
 
 def _allocate(n_samples: int, dimension: int, folder: Path) -> Vectors:

@@ -25,6 +25,7 @@ from clipaudit.checked import (
 )
 from clipaudit.errors import CacheError
 from clipaudit.files import read_bounded, write_atomically
+from clipaudit.remote import to_path
 
 NAME = "cache.json"
 FORMAT = 1
@@ -138,6 +139,11 @@ class CacheInfo:
     def command(self) -> str:
         """How to make the cache, or the rest of it."""
         return f"clipaudit embed {'--embeddings ' if self.fingerprint.is_own else ''}{self.source}"
+
+    @property
+    def root_path(self) -> Path:
+        """What the sample ids are relative to."""
+        return to_path(self.root)
 
     @property
     def n_samples(self) -> int:

@@ -94,6 +94,18 @@ def read_part(file: Path, columns: Mapping[str, pa.DataType], digest: str) -> pa
     return table
 
 
+def holds_unreadable(file: Path) -> bool:
+    """Whether a part has images that could not be read, by the end of the file alone.
+
+    Raises:
+        OSError, ValueError, pa.ArrowException: it is gone, or no whole Parquet file.
+    """
+    metadata = pq.read_metadata(library_input(file))
+    column = list(part_columns(1)).index("status")
+    groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
+    return not all(group is not None and group.has_min_max and group.max == "ok" for group in groups)
+
+
 def _part_fault(table: pa.Table, columns: Mapping[str, pa.DataType]) -> str | None:
     held = {field.name: field.type for field in table.schema}
     if len(held) < table.num_columns:

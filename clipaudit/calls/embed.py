@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,17 +10,19 @@ from hashlib import blake2b
 from pathlib import Path
 
 from clipaudit.cache.embeddings import EmbeddingsCache
-from clipaudit.cache.info import CacheInfo, Fingerprint, UnusableCacheError
-from clipaudit.calls.planning import planned_files, source_warnings, with_plan
-from clipaudit.clip.devices import device_faults
-from clipaudit.clip.encoders import Encoder, EncoderOptions, load_encoder
-from clipaudit.clip.pipeline import EmbedProgress, Measurer, Pipeline, Progress
-from clipaudit.errors import CacheError, SourceError, UsageError
+from clipaudit.cache.info import CacheInfo, Fingerprint
+from clipaudit.calls.filling import Wish, fill
+from clipaudit.calls.planning import plan_key, planned_files, source_warnings
+from clipaudit.clip.encoders import EncoderOptions
+from clipaudit.clip.pipeline import Progress
+from clipaudit.engines import open_engine
+from clipaudit.engines.base import Engine
+from clipaudit.errors import SourceError, UsageError
 from clipaudit.files import check_folder
 from clipaudit.images.quality import measurer
 from clipaudit.options.arguments import typed
-from clipaudit.options.shared import QUALITY, ZERO_SHOT
-from clipaudit.remote import READERS, is_remote, to_path
+from clipaudit.options.shared import ADDRESS, ENGINE, QUALITY, VERIFY, ZERO_SHOT
+from clipaudit.remote import to_path
 from clipaudit.samples import Source, SourceOptions, open_source
 from clipaudit.samples.base import NOT_OPENED
 from clipaudit.samples.hugging_face import Dataset, is_dataset
@@ -31,8 +32,6 @@ from clipaudit.threads import thread_count
 CACHE_HOME = Path(".clipaudit")
 LISTED_UNREADABLE = 10
 EXAMPLES = 3
-# A source that changes while it is embedded is looked at again, but not for ever.
-PLANS = 3
 # A run in which at least this share of the images cannot be read has failed.
 FAILED_SHARE = 0.9
 
@@ -78,17 +77,6 @@ class EmbedSummary:
     is_own: bool = False
 
 
-@dataclass
-class _Work:
-    """What was done so far."""
-
-    n_embedded: int = 0
-    n_reused: int = 0
-    n_damaged_parts: int = 0
-    seconds: float = 0.0
-    seconds_waiting: float = 0.0
-
-
 @typed
 def embed(
     source: str | Path | Dataset | None = None,
@@ -99,6 +87,9 @@ def embed(
     encoder: EncoderOptions | None = None,
     options: SourceOptions | None = None,
     shard: tuple[int, int] = (1, 1),
+    engine: str = ENGINE.default,
+    address: str | None = None,
+    verify: bool = VERIFY.default,
     quality: bool = QUALITY.default,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -117,10 +108,16 @@ def embed(
         encoder: Model, device, precision, batch size; by default `EncoderOptions()`.
         options: Columns and class names of the source.
         shard: (i, n): do the i-th of n equal shares; n processes or machines fill one cache.
+        engine: "local" runs the model in this process; "ray" in workers of a Ray cluster, one a GPU, which read the
+            source and write the cache at the same paths as this process (docs/scale.md).
+        address: With "ray", that of the cluster; "auto" for the one that this machine belongs to. By default that
+            one, or where there is none, this machine becomes one for as long as the call takes.
+        verify: Scan the source again, whatever the saved plan says, and read every byte of the cache. By default,
+            names, sizes and times are trusted.
         quality: Measure the quality of each image by cleanvision, for `select` to judge. Images that were embedded
             without are embedded again.
         workers: Number of decoding threads (1 to 256); by default one per core, or one per eight cores with the model
-            on the CPU.
+            on the CPU. With "ray", the number of workers; by default one a GPU, or one a machine where none has one.
         progress: Called with every batch.
 
     Raises:
@@ -129,7 +126,7 @@ def embed(
         CacheError: the cache belongs to another model or source, or the source keeps changing meanwhile.
         UsageError: a shard that does not exist, a number of workers out of range, a cache that is the source or no
             folder; cleanvision is wanted and not installed; not one of source and embeddings, or what has no effect on
-            embeddings.
+            embeddings; no Ray, or no cluster at the address, or a data set in memory for "ray".
     """
     if embeddings is not None:
         from clipaudit.calls.own_vectors import embed_vectors, refuse_idle
@@ -138,6 +135,9 @@ def embed(
             source,
             encoder,
             shard=shard != (1, 1),
+            engine=engine != ENGINE.default,
+            address=address is not None,
+            verify=verify,
             quality=quality,
             workers=workers is not None,
             crops=bool(options and options.crops),
@@ -152,17 +152,19 @@ def embed(
         )
     _check_shard(*shard)
     thread_count(workers)
-    measure = measurer() if quality else None
+    _check_engine(ENGINE.take(engine), ADDRESS.take(address), source)
+    if quality:
+        measurer()
+    VERIFY.take(verify)
     if cache:
         check_folder(cache, [] if is_dataset(source) else [str(source)], new=False)
     report = progress or (lambda _: None)
     opened = open_source(source, options)
-    report(EmbedProgress("loading the model"))
-    model = load_encoder(encoder)
-    folder = to_path(cache) if cache else default_cache(opened.location, model.fingerprint)
-    empty = EmbeddingsCache(folder, _cache_info(opened, model))
-    threads = thread_count(workers, _fitting_workers(opened, model))
-    store, counts, work = _up_to_date(empty, opened, model, shard, threads, report, measure)
+    with open_engine(engine, encoder, workers, address, report) as runner:
+        folder = to_path(cache) if cache else default_cache(opened.location, runner.fingerprint)
+        key = plan_key(opened, options, runner.fingerprint)
+        empty = EmbeddingsCache(folder, _cache_info(opened, runner))
+        store, plan, work = fill(empty, Wish(opened, key, shard, quality, verify), runner, report)
     files = planned_files(store)
     unreadable = store.unreadable(files.values())
     _refuse_total_failure(store, unreadable, sum(count for name, count in store.info.plan if name in files))
@@ -172,13 +174,23 @@ def embed(
         n_unreadable=len(unreadable),
         unreadable=tuple(unreadable[:LISTED_UNREADABLE]),
         complete=len(files) == len(store.info.plan),
-        device=str(model.device),
-        precision=model.precision,
+        device=runner.device,
+        precision=runner.precision,
         decided=store.info.decided,
         notes=tuple(store.info.notes),
-        warnings=tuple(source_warnings(counts)),
+        warnings=tuple(source_warnings(plan.facts.classes)),
         **asdict(work),
     )
+
+
+def _check_engine(engine: str, address: str | None, source: str | Path | Dataset) -> None:
+    if address is not None and engine != "ray":
+        raise UsageError(f"address {address!r} would have no effect without engine ray. Leave it out, or name both.")
+    if engine == "ray" and is_dataset(source):
+        raise UsageError(
+            "a data set in the memory of this process is not within reach of workers elsewhere. Save it to a folder"
+            " that all machines share (dataset.save_to_disk) and embed that."
+        )
 
 
 def _check_shard(number: int, shards: int) -> None:
@@ -186,66 +198,6 @@ def _check_shard(number: int, shards: int) -> None:
         raise UsageError(
             f"shard {number}/{shards} does not exist: shards are numbered 1/{shards} to {shards}/{shards}."
         )
-
-
-def _up_to_date(
-    store: EmbeddingsCache,
-    source: Source,
-    model: Encoder,
-    shard: tuple[int, int],
-    workers: int,
-    report: Progress,
-    measure: Measurer | None,
-) -> tuple[EmbeddingsCache, Counter[str], _Work]:
-    """The cache with all parts of a share of the source, the number of samples of each class, and what was done.
-
-    Raises:
-        CacheError: the source was another one at each attempt.
-    """
-    number, shards = shard
-    work = _Work()
-    for _ in range(PLANS):
-        store, counts = with_plan(store, source, report)
-        share = dict(store.info.plan[number - 1 :: shards])
-        _fill(store, source, model, share, workers, report, measure, work)
-        if share.keys() <= store.part_files().keys():
-            return store, counts, work
-    raise CacheError(
-        f"{source.location} changes while it is embedded: its files were other ones at each of {PLANS} attempts."
-        " Run the same command again when nothing writes there; it goes on where it stopped."
-    )
-
-
-def _fill(
-    store: EmbeddingsCache,
-    source: Source,
-    model: Encoder,
-    share: Mapping[str, int],
-    workers: int,
-    report: Progress,
-    measure: Measurer | None,
-    work: _Work,
-) -> None:
-    """Embed the parts of `share` that are not there yet. Those of images that changed meanwhile stay away."""
-    present, damaged = store.verified_parts()
-    _refuse_foreign_cache(store, present)
-    store.save()
-    mine = {name: file for name, file in present.items() if name in share}
-    again = store.not_opened(mine) | (store.without_quality(mine) if measure else set())
-    planned = dict(store.info.plan)
-    known = store.rows_of(file for name, file in present.items() if name not in planned or name in again)
-    for file in [*damaged, *(present[name] for name in again)]:
-        file.unlink(missing_ok=True)
-    todo = {name: count for name, count in share.items() if name not in present or name in again}
-    work.n_damaged_parts += len(damaged)
-    if todo:
-        pipeline = Pipeline(store, source, model, known, report, measure)
-        with device_faults(model.device, "Choose a smaller --batch-size."):
-            pipeline.run(todo, workers)
-        work.n_embedded += pipeline.n_embedded
-        work.n_reused += pipeline.n_reused
-        work.seconds += pipeline.seconds
-        work.seconds_waiting += pipeline.seconds_waiting
 
 
 def _refuse_total_failure(store: EmbeddingsCache, unreadable: Sequence[tuple[str, str]], n_samples: int) -> None:
@@ -278,40 +230,13 @@ def default_cache(location: Path, fingerprint: Fingerprint) -> Path:
     return CACHE_HOME / f"{source}-{model}-{mark}"
 
 
-def _fitting_workers(source: Source, model: Encoder) -> int:
-    """Decoding threads: every core beside a GPU. On a CPU the model needs the cores itself, and is slow to feed."""
-    cores = os.cpu_count() or 1
-    if is_remote(source.root):
-        # They wait for another machine most of the time.
-        return max(READERS, cores)
-    return max(1, cores // 8) if model.device.type == "cpu" else cores
-
-
-def _cache_info(source: Source, model: Encoder) -> CacheInfo:
+def _cache_info(source: Source, engine: Engine) -> CacheInfo:
     return CacheInfo(
-        fingerprint=model.fingerprint,
-        logit_scale=model.logit_scale,
+        fingerprint=engine.fingerprint,
+        logit_scale=engine.logit_scale,
         source=str(source.location),
         root=str(source.root),
         image_column=source.image_column,
         access=source.access,
         class_names=list(source.class_names) if source.class_names else None,
     )
-
-
-def _refuse_foreign_cache(store: EmbeddingsCache, present: dict[str, Path]) -> None:
-    """A cache belongs to one model and one source. A source that was moved is known by the parts it still shares."""
-    try:
-        held = EmbeddingsCache.open(store.path).info
-    except UnusableCacheError:
-        return  # None there, or a damaged cache.json: the parts speak for themselves.
-    if held.fingerprint.digest != store.info.fingerprint.digest:
-        difference = held.fingerprint.differences(store.info.fingerprint)
-        raise CacheError(
-            f"{store.path} holds embeddings of another model: {held.fingerprint.model} there,"
-            f" {store.info.fingerprint.model} now ({difference}). Choose another --cache, or that model and precision."
-        )
-    if held.source != store.info.source and not any(name in present for name, _ in store.info.plan):
-        raise CacheError(
-            f"{store.path} holds embeddings of {held.source}, not of {store.info.source}. Choose another --cache."
-        )

@@ -10,9 +10,13 @@ import typer
 
 from clipaudit.cli import options
 from clipaudit.errors import UsageError
-from clipaudit.options.shared import COLUMNS, ENCODER, QUALITY, WORKERS, ZERO_SHOT
+from clipaudit.options.shared import ADDRESS, COLUMNS, ENCODER, ENGINE, QUALITY, VERIFY, WORKERS, ZERO_SHOT
 
-_WORKERS = replace(WORKERS, unset="one a core; with the model on the CPU, one for eight cores")
+_WORKERS = replace(
+    WORKERS,
+    unset="one a core; with the model on the CPU, one for eight cores; ray: one a GPU, or one a machine without GPUs",
+    note="with --engine ray, number of workers",
+)
 
 
 @options.taking([*ENCODER, *COLUMNS])
@@ -52,6 +56,9 @@ def embed(
             rich_help_panel="Work",
         ),
     ] = "1/1",
+    engine: Annotated[str, options.declared(ENGINE)] = ENGINE.default,
+    address: Annotated[str | None, options.declared(ADDRESS)] = None,
+    verify: Annotated[bool, options.declared(VERIFY)] = VERIFY.default,
     quality: Annotated[bool, options.declared(QUALITY)] = QUALITY.default,
     workers: Annotated[int | None, options.declared(_WORKERS)] = None,
     *,
@@ -78,6 +85,9 @@ def embed(
             encoder=None if embeddings and not changes else EncoderOptions(**changes),
             options=options.source_options(names, **columns),
             shard=_parse_shard(shard),
+            engine=engine,
+            address=address,
+            verify=verify,
             quality=quality,
             workers=workers,
             progress=display.update,

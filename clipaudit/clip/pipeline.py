@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from clipaudit.cache.embeddings import EmbeddingsCache, Key, Vectors, split_into_parts
+from clipaudit.cache.embeddings import EmbeddingsCache, Key, Vectors
 from clipaudit.cache.parts import ImageFacts
 from clipaudit.clip.encoders import Encoder, Pixels
 from clipaudit.copies.hashes import image_hashes
 from clipaudit.errors import ImageError, ModelError
 from clipaudit.images.ahead import decoded_ahead
 from clipaudit.images.quality import Measures
-from clipaudit.samples import Sample, Source, read_sample
+from clipaudit.samples.base import Images, Sample, read_sample
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +78,7 @@ class Pipeline:
     def __init__(
         self,
         store: EmbeddingsCache,
-        source: Source,
+        source: Images,
         model: Encoder,
         reusable: Mapping[Key, tuple[Vectors, ImageFacts | None]],
         report: Progress,
@@ -98,16 +98,17 @@ class Pipeline:
         self._reusable, self._report, self._measure = reusable, report, measure
         self.n_embedded = self.n_reused = 0
         self.seconds = self.seconds_waiting = 0.0
+        self.written: set[str] = set()
 
-    def run(self, todo: dict[str, int], workers: int) -> None:
-        """Encode and write the parts named in `todo`, which gives their numbers of samples."""
-        progress = EmbedProgress("embedding", total=sum(todo.values()))
+    def run(self, parts: Iterable[tuple[str, list[Sample]]], n_samples: int, workers: int) -> None:
+        """Encode and write parts, each with its name; `n_samples` are in all of them, if none stays away."""
+        progress = EmbedProgress("embedding", total=n_samples)
         self._report(progress)
         began = time.perf_counter()
         writer = ThreadPoolExecutor(1, "clipaudit-write")
         writing: deque[Future[None]] = deque()
         try:
-            for batch, results in self._waited_for(decoded_ahead(self._batches(todo), self._prepare, workers)):
+            for batch, results in self._waited_for(decoded_ahead(self._batches(parts), self._prepare, workers)):
                 unreadable = self._encode(batch, results)
                 done, unreadable = progress.done + batch.n_done, progress.unreadable + unreadable
                 progress = replace(progress, done=done, unreadable=unreadable)
@@ -123,11 +124,8 @@ class Pipeline:
             writer.shutdown(cancel_futures=True)
             self.seconds = time.perf_counter() - began
 
-    def _batches(self, todo: dict[str, int]) -> Iterator[tuple[_Batch, list[Sample]]]:
-        for samples in split_into_parts(self._source.samples()):
-            name = self._store.part_name(samples)
-            if name not in todo:
-                continue
+    def _batches(self, parts: Iterable[tuple[str, list[Sample]]]) -> Iterator[tuple[_Batch, list[Sample]]]:
+        for name, samples in parts:
             dimension = self._store.info.fingerprint.dimension
             part = _Part(
                 name,
@@ -202,3 +200,4 @@ class Pipeline:
                 vectors[row] = 0
             part.vectors[rows] = vectors
         self._store.write_part(part.name, part.samples, part.vectors, part.reasons, part.facts)
+        self.written.add(part.name)

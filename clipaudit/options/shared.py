@@ -134,6 +134,30 @@ QUALITY = Option(
     note="it needs clipaudit[quality]",
     name="quality",
 )
+ENGINE = Option(
+    "local",
+    Choice({"local": "in this process", "ray": "in workers of a Ray cluster"}),
+    "Where the model runs",
+    "Work",
+    note="ray needs clipaudit[ray]",
+    name="engine",
+)
+ADDRESS = Option(
+    None,
+    Text("the address of a cluster"),
+    "Ray cluster, for --engine ray: auto for the one that this machine belongs to, or host:port",
+    "Work",
+    unset="auto, else this machine alone",
+    name="address",
+)
+VERIFY = Option(
+    False,
+    Switch(),
+    "Scan the source again, and read every byte of the cache",
+    "Work",
+    note="otherwise names, sizes and times are trusted",
+    name="verify",
+)
 WORKERS = Option(
     None,
     Range(1, 256, whole=True),

@@ -22,6 +22,7 @@ from clipaudit.samples.base import (
 )
 from clipaudit.samples.layout import TopFolder, judge_classes
 from clipaudit.samples.place import Kind, Place
+from clipaudit.samples.stamps import Stamp, stamps_of
 from clipaudit.samples.walk import is_skipped
 from clipaudit.samples.webdataset import is_shard
 from clipaudit.spelling import tidy, united
@@ -35,6 +36,7 @@ class ArchiveSource:
     def __init__(self, path: Path, options: SourceOptions) -> None:
         self.location = self.root = path.resolve()
         self.class_names: Sequence[str] | None = options.names
+        self.stamps: dict[str, Stamp] = stamps_of([self.location])
         self._archive = open_archive(path)
         self._passed_over: Counter[str] = Counter()
         self._spellings: defaultdict[str, list[str]] = defaultdict(list)
@@ -61,6 +63,7 @@ class ArchiveSource:
     def samples(self) -> Iterator[Sample]:
         """All images in the archive's order; of a zip, in order of their names."""
         status, known, unique = self.location.stat(), frozenset(self.class_names or ()), UniqueIds()
+        self.stamps = {str(self.location): (status.st_size, modified(status))}
         self._spellings.clear()
         for member in self._images():
             parts = PurePosixPath(member.name).relative_to(self._around).parts

@@ -26,6 +26,8 @@ class DescribedFolder(ManifestSource):
             n_listed += not isinstance(sample, FaultySample) and not sample.id.startswith("/")
             yield sample
         self._n_unlisted = sum(1 for _ in Walk(self.root).every_image()) - n_listed
+        # What it does not list is counted at every start.
+        self.stamps = {}
 
     def notes(self) -> list[str]:
         """How many images have no row, and what a manifest says."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clipaudit.errors import SourceError
@@ -20,6 +21,7 @@ from clipaudit.samples.base import (
 )
 from clipaudit.samples.layout import TopFolder, judge_classes, says_nothing
 from clipaudit.samples.place import Kind, Place
+from clipaudit.samples.stamps import Stamp, mapped
 from clipaudit.samples.tables import TABLE_SUFFIXES
 from clipaudit.samples.walk import Walk, is_folder
 from clipaudit.spelling import tidy, united
@@ -41,16 +43,25 @@ class FolderSource:
         """All images, folders and files in order of their names."""
         self._walk = Walk(self.root)
         self._spellings.clear()
-        known = frozenset(self._names or ())
         found = False
+        for sample in mapped(lambda image: stat_sample(self.root, *image), self._images()):
+            found = True
+            yield sample
+        if not found:
+            raise SourceError(_no_images(self.location))
+
+    def _images(self) -> Iterator[tuple[str, str, Callable[[], os.stat_result]]]:
+        """The path and the label of each, and how to look at it."""
+        known = frozenset(self._names or ())
         for entry in self._walk.class_folders():
             label = label_name(tidy(entry.name), self._names, known, f"{self.location}, folder {entry.name!r}")
             self._spellings[label].append(entry.name)
-            for path, listed in self._walk.found(entry):
-                found = True
-                yield stat_sample(self.root, path, label, listed.stat)
-        if not found:
-            raise SourceError(_no_images(self.location))
+            yield from ((path, label, listed.stat) for path, listed in self._walk.found(entry))
+
+    @property
+    def stamps(self) -> Mapping[str, Stamp]:
+        """Of every folder that was read."""
+        return self._walk.stamps
 
     def read(self, sample_id: str) -> bytes:
         """The bytes of the image file."""

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from clipaudit.errors import SourceError
-from clipaudit.remote import READERS, is_remote, joined
+from clipaudit.remote import joined
 from clipaudit.samples.base import (
     FILES,
     FaultySample,
@@ -21,6 +21,7 @@ from clipaudit.samples.base import (
 from clipaudit.samples.labels import LabelReader, label_notes
 from clipaudit.samples.paths import other_spelling
 from clipaudit.samples.place import COLUMN_SUFFIXES, Kind, Place
+from clipaudit.samples.stamps import Stamp, mapped, stamps_of
 from clipaudit.samples.tables import (
     LABEL_COLUMNS,
     PATH_COLUMNS,
@@ -30,7 +31,6 @@ from clipaudit.samples.tables import (
 )
 from clipaudit.samples.values import is_missing, text_of
 from clipaudit.text import excerpt
-from clipaudit.threads import mapped_ahead
 
 
 class ManifestSource:
@@ -49,16 +49,15 @@ class ManifestSource:
         self._label_column = pick_column(path, others, options.label_column, LABEL_COLUMNS, "label")
         self._labels = LabelReader(options.names)
         self._n_respelled, self._respelled = 0, ("", "")
+        self.stamps: dict[str, Stamp] = stamps_of([self.location])
 
     def samples(self) -> Iterator[Sample]:
         """All rows in the manifest's order."""
         self._n_respelled, self._labels = 0, LabelReader(self.class_names)
+        self.stamps = stamps_of([self.location])
         unique, count = UniqueIds(), 0
-        readers = READERS if is_remote(self.root) else 0
-        for path, sample, meant in mapped_ahead(self._sample, self._rows(), readers):
-            if meant:
-                self._respelled = self._respelled if self._n_respelled else (path, meant)
-                self._n_respelled += 1
+        for path, found in mapped(self._look, self._images()):
+            sample = self._meant(path, found)
             unique.add(sample.id)
             count += 1
             yield sample
@@ -68,18 +67,22 @@ class ManifestSource:
             first, second = (self._row_name(number) for number in repetition)
             raise SourceError(f"{second}: the path was listed before, in {first}. Keep one row an image.")
 
-    def _rows(self) -> Iterator[tuple[str, str]]:
-        """Path and label of each row."""
+    def _images(self) -> Iterator[tuple[str, str]]:
+        """The path and the label in each row."""
         for where, row in self._table.rows((self._path_column, self._label_column)):
             yield _path(row[self._path_column], where), self._labels.read(row[self._label_column], where)
 
-    def _sample(self, row: tuple[str, str]) -> tuple[str, Sample, str | None]:
-        """A row's path, its sample, and the other spelling by which the file was found."""
+    def _look(self, row: tuple[str, str]) -> tuple[str, Sample]:
         path, label = row
-        sample = stat_sample(self.root, relative_id(self.root, path), label)
+        return path, stat_sample(self.root, relative_id(self.root, path), label)
+
+    def _meant(self, path: str, sample: Sample) -> Sample:
+        """The sample of a row; that of another file where only the spelling differs."""
         if isinstance(sample, FaultySample) and (meant := other_spelling(self.root, path)):
-            return path, stat_sample(self.root, relative_id(self.root, meant), label), meant
-        return path, sample, None
+            self._respelled = self._respelled if self._n_respelled else (path, meant)
+            self._n_respelled += 1
+            return stat_sample(self.root, relative_id(self.root, meant), sample.label)
+        return sample
 
     def _row_name(self, position: int) -> str:
         return next(islice(self._table.rows((self._path_column,)), position, None))[0]

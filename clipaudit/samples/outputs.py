@@ -8,7 +8,11 @@ from typing import Any
 from clipaudit.remote import RemotePath
 
 _FOLDERS = {"cache.json": "an embeddings cache", "run.json": "a run of clipaudit train"}
-_METADATA = {b"clipaudit": "a clean index", b"clipaudit.model": "a part of an embeddings cache"}
+_METADATA = {
+    b"clipaudit": "a clean index",
+    b"clipaudit.model": "a part of an embeddings cache",
+    b"clipaudit.plan": "the plan of an embeddings cache",
+}
 # By columns, for tables without metadata of ours and for those that lost it on their way through another tool.
 _COLUMNS = {
     frozenset({"id", "label", "is_clean", "suggested_label"}): "a clean index",

@@ -16,6 +16,7 @@ from clipaudit.samples.image_column import ImageColumn, bytes_columns, image_col
 from clipaudit.samples.labels import LabelReader, label_notes
 from clipaudit.samples.parquet_files import refuse_splits
 from clipaudit.samples.place import Kind, Place
+from clipaudit.samples.stamps import Stamp, stamps_of
 from clipaudit.samples.tables import LABEL_COLUMNS, pick_column, table_rows
 from clipaudit.samples.walk import Walk, is_folder
 from clipaudit.spelling import tidy
@@ -50,6 +51,7 @@ class ParquetSource:
         self._say_which_names(options)
         self._given = options.names
         self._readers: dict[str, LabelReader] = {}
+        self.stamps: dict[str, Stamp] = stamps_of(file.absolute() for file in files)
         self.class_names: Sequence[str] | None = options.names or self._declared_names()
 
     def _open(self, path: Path, first: Path) -> _File:
@@ -94,13 +96,14 @@ class ParquetSource:
 
     def samples(self) -> Iterator[Sample]:
         """All rows, file by file."""
-        found = False
+        self.stamps, found = {}, False
         for name, file in self._files.items():
             labels = self._readers[name] = LabelReader(self._given or file.label_names)
             try:
                 status = file.path.stat()
             except OSError as error:
                 raise SourceError(f"{file.path} cannot be opened: {error.strerror}.") from None
+            self.stamps[str(file.path.absolute())] = status.st_size, modified(status)
             for number, (where, row) in enumerate(table_rows(file.path, (self._label_column,))):
                 label = labels.read(row[self._label_column], where)
                 found = True

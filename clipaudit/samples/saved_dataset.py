@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -17,10 +17,11 @@ from typing import Any
 from clipaudit.errors import ImageError, SourceError
 from clipaudit.files import read_bounded
 from clipaudit.samples.arrow_files import group_sizes, open_columns
-from clipaudit.samples.base import DATASET, SourceOptions, some
+from clipaudit.samples.base import DATASET, Sample, SourceOptions, some
 from clipaudit.samples.image_column import ImageColumn
 from clipaudit.samples.parquet import ParquetSource
 from clipaudit.samples.place import Kind, Place
+from clipaudit.samples.stamps import stamps_of
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
 # Of a data set that has no split.
@@ -82,11 +83,18 @@ class SavedDatasetSource(ParquetSource):
     """One image a row; its id is `split#row`, the row counted through all files."""
 
     def __init__(self, folder: Path, options: SourceOptions) -> None:
+        self._state = stamps_of([folder.absolute() / STATE])
         self._dataset = SavedDataset(folder)
         super().__init__(self._dataset.files, options, location=folder.resolve())
         self.root, self.access = self.location, DATASET
         self._images = SavedImages(folder, self.image_column)
+        self.stamps |= self._state
         self._first = dict(zip((file.name for file in self._dataset.files), self._dataset.starts, strict=False))
+
+    def samples(self) -> Iterator[Sample]:
+        """All rows, file by file."""
+        yield from super().samples()
+        self.stamps |= self._state
 
     def read(self, sample_id: str) -> bytes:
         """The bytes of the image in one row."""

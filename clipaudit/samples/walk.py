@@ -11,6 +11,7 @@ from clipaudit.errors import SourceError
 from clipaudit.remote import RemoteEntry, RemotePath, to_path
 from clipaudit.samples.base import IMAGE_SUFFIXES, shown, utf8
 from clipaudit.samples.outputs import own_folder
+from clipaudit.samples.stamps import Stamp, stamp
 from clipaudit.samples.tables import TABLE_SUFFIXES
 
 # What operating systems and network storage leave between the files; they often hold small copies of the images.
@@ -24,12 +25,16 @@ Entry = os.DirEntry[str] | RemoteEntry
 
 
 class Walk:
-    """Visits every folder below a root once, whatever links lead to it; counts what it passes over."""
+    """Visits every folder below a root once, whatever links lead to it; counts what it passes over.
+
+    `stamps` tells of each folder what it was like before it was listed, for `clipaudit.samples.stamps`.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._linked: set[tuple[int, int]] = set()
         self.passed_over: Counter[str] = Counter()
+        self.stamps: dict[str, Stamp] = {}
 
     def class_folders(self) -> Iterator[Entry]:
         """The folders in the root that are not hidden, made by a system or by clipaudit.
@@ -106,6 +111,8 @@ class Walk:
         Raises:
             SourceError: it cannot be listed.
         """
+        # Before it is listed: what comes in meanwhile changes it.
+        self.stamps[str(folder)] = stamp(folder)
         try:
             entries = sorted(_listed(folder), key=lambda entry: entry.name)
         except OSError as error:

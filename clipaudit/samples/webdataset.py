@@ -27,6 +27,7 @@ from clipaudit.samples.base import (
 )
 from clipaudit.samples.labels import LabelReader, label_notes
 from clipaudit.samples.place import Kind, Place
+from clipaudit.samples.stamps import Stamp, stamps_of
 from clipaudit.samples.tables import LABEL_COLUMNS
 from clipaudit.text import excerpt
 
@@ -82,6 +83,7 @@ class WebDatasetSource:
         self.image_column = options.image_column
         self.class_names: Sequence[str] | None = options.names
         self._images = ShardImages(self.root, self.image_column)
+        self.stamps: dict[str, Stamp] = stamps_of(self._shards)
         self._labels = LabelReader(options.names)
         self._ending, self._field = self._label_place(options.label_column)
         self._lost: list[str] = []
@@ -110,7 +112,7 @@ class WebDatasetSource:
 
     def samples(self) -> Iterator[Sample]:
         """All samples, shard by shard; a damaged one ends early."""
-        self._labels, self._lost = LabelReader(self.class_names), []
+        self._labels, self._lost, self.stamps = LabelReader(self.class_names), [], {}
         found = False
         for shard in self._shards:
             for sample in self._samples_of(shard):
@@ -121,7 +123,8 @@ class WebDatasetSource:
 
     def _samples_of(self, shard: Path) -> Iterator[Sample]:
         try:
-            tar, status = Tar(shard), shard.stat()
+            status = shard.stat()
+            self.stamps[str(shard)], tar = (status.st_size, modified(status)), Tar(shard)
         except OSError as error:
             raise SourceError(f"{shard} cannot be opened: {error.strerror}.") from None
         name, count = shard.relative_to(self.root).as_posix(), 0
