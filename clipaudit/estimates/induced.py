@@ -75,8 +75,10 @@ def _fit_on(problem: Problem, chosen: Tensor, initial: LogisticModel | None = No
 def fold_keys(ids: Iterable[str], seed: int) -> Tensor:
     """(n,) int64 what the folds are drawn by: a hash of each id and the seed, whatever the order of the samples."""
     key = seed.to_bytes(8, "little")
-    digests = (blake2b(sample_id.encode(), digest_size=8, key=key).digest() for sample_id in ids)
-    return torch.from_numpy(np.frombuffer(b"".join(digests), "<i8").copy())
+    digests = bytearray()
+    for sample_id in ids:
+        digests += blake2b(sample_id.encode(), digest_size=8, key=key).digest()
+    return torch.from_numpy(np.frombuffer(digests, "<i8"))
 
 
 def stratified_folds(labels: Tensor, folds: int, keys: Tensor) -> Tensor:
