@@ -30,7 +30,8 @@ def keys_of(embeddings: Embeddings, config: AuditConfig, device: torch.device) -
     """(m,) int64 what is drawn by: a hash of each readable sample's id; None where nothing is drawn."""
     from clipaudit.estimates.induced import fold_keys
 
-    if not config.folds:
+    readable = embeddings.readable
+    if not config.folds and not 0 < config.fit_samples < readable.sum():
         return None
-    ids = embeddings.table["id"].filter(pa.array(embeddings.readable))
+    ids = embeddings.table["id"].filter(pa.array(readable))
     return fold_keys((text for chunk in ids.chunks for text in chunk.to_pylist()), config.seed).to(device)
