@@ -94,13 +94,19 @@ class AuditConfig(Options):
         "Number of fits",
         note="each later fit uses only samples whose label the previous one predicted",
     )
+    fit_samples: int = option(
+        5_000_000,
+        Range(1_000, 1_000_000_000, whole=True, apart=(0,)),
+        "Number of samples above which the logistic regression is fitted on a stratified sample of so many first",
+        note="few passes over all then correct it to 1e-2 in any probability; 0 fits on all from the start",
+    )
     transition: bool = option(
         False,
         Switch(),
         "Treat the given label as evidence: weigh the induced estimate by the noise transition matrix, found by EM",
     )
     neighbours: int = option(50, Range(1, 1_000_000, whole=True), "Number of nearest neighbours")
-    seed: int = option(0, SEED, "Random seed of the assignment to folds, which follows the samples' ids")
+    seed: int = option(0, SEED, "Random seed of what is drawn, folds and samples to fit on, by the samples' ids")
     theta_consistency: float = option(
         1.0, SHARE, "Minimum ratio of the label's probability to the highest class probability"
     )

@@ -100,7 +100,7 @@ class Verdict:
         return f"{self.name}_clean"
 
 
-_LOGISTIC = ("c", "balanced", "folds", "rounds")
+_LOGISTIC = ("c", "balanced", "folds", "rounds", "fit_samples")
 ESTIMATES = {
     term.name: term
     for term in (

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import DIGITS, write_class_folders
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,10 +24,13 @@ import clipaudit
 from clipaudit import AuditConfig
 from clipaudit.cache.embeddings import EmbeddingsCache
 from clipaudit.cache.parts import HASHES, checksum
+from clipaudit.copies.cells import Cells, has_faiss
 from clipaudit.copies.groups import copy_groups, overruled
 from clipaudit.copies.hashes import difference_hash, differing_bits, image_hashes
-from clipaudit.copies.near import EXACT_UP_TO, NO_PAIRS, has_faiss, near_copies
+from clipaudit.copies.near import EXACT_UP_TO, NO_PAIRS, near_copies
 from clipaudit.errors import CacheError, UsageError
+from clipaudit.estimates import InMemory
+from clipaudit.estimates.neighbours import Neighbours, voters_by_cells
 from clipaudit.index.copies import copies_in
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -124,6 +128,44 @@ def test_near_copies_are_found_among_few_and_many(n: int) -> None:
     # The last ten have other looks: similar, and no copies.
     assert found.alike < 0.01
     assert found.pairs.tolist() == [[row, n // 2 + row] for row in range(40)]
+
+
+@needs_faiss
+def test_cells_find_what_a_comparison_with_all_finds() -> None:
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(6_000, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    # The same vector many times: a cell that is larger than what is multiplied at once, and ties.
+    vectors[:5_000] = vectors[0]
+    cells = Cells(vectors)
+    asked = np.concatenate(list(cells.together(vectors)))
+    assert sorted(asked.tolist()) == list(range(6_000))
+    rows = np.array([7, 5_500, 5_999])
+    cosine, found = cells.search(vectors[rows], 9, probed=cells.n_cells)
+    expected = -np.sort(-vectors[rows] @ vectors.T, axis=1)[:, :9]
+    np.testing.assert_allclose(cosine, expected, atol=1e-5)
+    np.testing.assert_allclose((vectors[rows, None] * vectors[found]).sum(2), expected, atol=1e-5)
+    cosine, found = cells.search(vectors[[5_500]], 6_000, probed=1)
+    assert (found >= 0).any()
+    assert ((found == -1) == (cosine == -np.inf)).all()
+
+
+@needs_faiss
+def test_neighbours_in_the_nearest_cells_are_nearly_those_among_all() -> None:
+    generator = torch.Generator().manual_seed(0)
+    true = torch.arange(4_000) % 20
+    images = torch.randn(20, 32, generator=generator)[true] + 0.7 * torch.randn(4_000, 32, generator=generator)
+    vectors = InMemory(torch.nn.functional.normalize(images, dim=1))
+    wrong = torch.rand(4_000, generator=generator) < 0.2
+    labels = torch.where(wrong, (true + 1) % 20, true)
+    voters = voters_by_cells(vectors, labels.device, 15)
+    assert voters.shape == (4_000, 15)
+    assert not (voters == np.arange(4_000)[:, None]).any()
+    both = [Neighbours(vectors, labels, 20, 15, found) for found in (None, voters)]
+    exact, by_cells = (model.log_proba(images, torch.arange(4_000)).exp() for model in both)
+    torch.testing.assert_close(by_cells.sum(1), torch.ones(4_000))
+    assert (exact.argmax(1) == by_cells.argmax(1)).float().mean() > 0.99
+    assert (exact - by_cells).abs().mean() < 0.01
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from clipaudit.config import AuditConfig
 from clipaudit.errors import ClipAuditError
-from clipaudit.estimates import InMemory
+from clipaudit.estimates import InMemory, Problem
+from clipaudit.estimates.curvature import sample_size
+from clipaudit.estimates.induced import _stratified, fit
 from clipaudit.estimates.logistic import LogisticModel, fit_logistic_regression
 
 
@@ -130,3 +134,45 @@ def test_embeddings_that_are_not_finite_are_named(value: float) -> None:
     x[42, 3] = value
     with pytest.raises(ClipAuditError, match="embedding 42 is not finite"):
         fitted(x, y, 3)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_a_stratified_sample_stands_for_all(balanced: bool) -> None:
+    x, y = clip_like(40_000, 24, 4, 8, imbalance=30)
+    problem = Problem(InMemory(x), y, 4, x[:0], (), AuditConfig(balanced=balanced))
+    some, all_of_them = (
+        fit(replace(problem, config=problem.config.with_changes(fit_samples=n))).log_proba(x, y).exp()
+        for n in (4_000, 0)
+    )
+    assert 0 < (some - all_of_them).abs().max() < 1e-2
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_counts_make_a_sample_weigh_as_much_as_all(balanced: bool) -> None:
+    x, y = clip_like(3_000, 24, 4, 9, imbalance=30)
+    twice = torch.bincount(y) * torch.tensor([1, 2, 2, 5])
+    rows = torch.cat([torch.arange(len(y))[y == k].repeat(times) for k, times in enumerate([1, 2, 2, 5])])
+    drawn = fitted(x, y, 4, balanced=balanced, counts=twice)
+    whole = fitted(x[rows], y[rows], 4, balanced=balanced)
+    torch.testing.assert_close(drawn.log_proba(x).exp(), whole.log_proba(x).exp(), atol=1e-3, rtol=0)
+
+
+def test_a_sample_tells_the_curvature_and_saves_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = clip_like(40_000, 24, 4, 8, imbalance=30)
+    assert sample_size(len(y), 24, 4) > 0
+    fewer = fitted(x, y, 4)
+    monkeypatch.setattr("clipaudit.estimates.logistic.sample_size", lambda *sizes: 0)
+    usual = fitted(x, y, 4)
+    assert fewer.n_iterations < usual.n_iterations
+    torch.testing.assert_close(fewer.log_proba(x).exp(), usual.log_proba(x).exp(), atol=5e-4, rtol=0)
+
+
+def test_small_classes_stay_whole_and_the_drawing_follows_keys() -> None:
+    labels = torch.arange(4).repeat_interleave(torch.tensor([5, 3_000, 700, 6_000]))
+    keys = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    counts = torch.bincount(labels)
+    drawn = _stratified(labels, counts, 2_500, keys)
+    assert torch.bincount(labels[drawn]).tolist() == [5, 897, 700, 897]
+    assert keys[(labels == 1) & drawn].max() < keys[(labels == 1) & ~drawn].min()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(_stratified(labels[order], counts, 2_500, keys[order]), drawn[order])

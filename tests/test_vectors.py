@@ -65,6 +65,31 @@ def test_where_the_vectors_lie_makes_no_difference(config: AuditConfig) -> None:
         np.testing.assert_allclose(found["posterior"], expected["posterior"], atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    "config", [AuditConfig(folds=3, rounds=2), AuditConfig(induced="neighbours", neighbours=9)], ids=["folds", "votes"]
+)
+def test_a_mask_gives_the_bits_that_a_copy_gives(config: AuditConfig) -> None:
+    images, labels, texts = samples()
+    rows = torch.arange(N)[torch.arange(N) % 7 != 3]
+    masked, copied = (
+        score(vectors, labels[rows], K, texts, range(K), config)
+        for vectors in (InMemory(images, rows), InMemory(images[rows]))
+    )
+    np.testing.assert_array_equal(masked.suggested_probability, copied.suggested_probability)
+    for name, expected in copied.estimates.items():
+        for column, values in expected.scores.items():
+            np.testing.assert_array_equal(masked.estimates[name][column], values)
+
+
+def test_a_subset_of_a_subset_is_numbers_of_rows_beside_the_same_memory() -> None:
+    images = samples()[0].float()
+    chosen = InMemory(images).subset(torch.arange(0, N, 3)).subset(torch.arange(10, 20))
+    images[30] = 7
+    ((_, chunk),) = chosen.chunks(100)
+    assert torch.equal(chunk, images[30:60:3])
+    assert torch.equal(chosen.take(torch.tensor([0, 9])), images[[30, 57]])
+
+
 def test_logistic_regression_is_the_same_in_parts_down_to_its_steps() -> None:
     images, labels, _ = samples()
     whole = fit_logistic_regression(InMemory(images), labels, K)

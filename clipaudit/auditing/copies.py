@@ -5,13 +5,15 @@ from __future__ import annotations
 import pyarrow as pa
 
 from clipaudit.cache.embeddings import Embeddings
+from clipaudit.cache.parts import HASHES
+from clipaudit.copies.cells import has_faiss
 from clipaudit.copies.groups import CopyGroups, copy_groups
-from clipaudit.copies.near import NO_PAIRS, has_faiss, near_copies
+from clipaudit.copies.near import NO_PAIRS, near_copies
 
 
 def copies_among(embeddings: Embeddings) -> tuple[CopyGroups | None, str]:
     """The groups of copies among the readable samples, None where hashes are not known; and how they were found."""
-    table = embeddings.table.filter(pa.array(embeddings.readable))
+    table = embeddings.table.select(list(HASHES)).filter(pa.array(embeddings.readable))
     if embeddings.info.fingerprint.is_own:
         return None, "not looked for: the vectors were computed elsewhere, and no image was read"
     if table["look"].null_count:

@@ -13,7 +13,9 @@ from clipaudit.images.quality import ISSUES, MEASURES, QualityIssues, quality_is
 
 def quality_of(embeddings: Embeddings) -> tuple[QualityIssues | None, str | None]:
     """The issues of the readable images and a summary; None and why where they are not known; twice None unasked."""
-    table = embeddings.table.filter(pa.array(embeddings.readable))
+    if embeddings.table["quality"].null_count == len(embeddings.table):
+        return None, None
+    table = embeddings.table.select(["quality"]).filter(pa.array(embeddings.readable))
     measures = {name: np.asarray(pc.struct_field(table["quality"], name).to_numpy(), np.float64) for name in MEASURES}
     measured = np.asarray(np.isfinite(np.stack(list(measures.values()))).all(axis=0))
     if not measured.any():

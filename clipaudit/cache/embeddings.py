@@ -14,11 +14,9 @@ the ids themselves draw the borders between parts, an added, removed or changed 
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
@@ -30,6 +28,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipaudit.cache.info import AGAIN, CacheInfo, json_digest
+from clipaudit.cache.matrix import ChosenRows, Vectors, allocate
 from clipaudit.cache.parts import (
     DELETE,
     FACTS,
@@ -44,7 +43,7 @@ from clipaudit.cache.texts import read_texts, write_texts
 from clipaudit.errors import CacheError
 from clipaudit.files import read_bounded, remove_stale, write_atomically
 from clipaudit.options.arguments import typed
-from clipaudit.remote import is_remote, to_path
+from clipaudit.remote import to_path
 from clipaudit.samples.base import NOT_OPENED, Sample
 from clipaudit.samples.stamps import mapped
 
@@ -52,7 +51,6 @@ MIN_PART, MEAN_PART = 1024, 2048
 # A larger file is none of ours.
 MAX_PART_BYTES = 1 << 30
 
-Vectors = NDArray[np.float16]
 Key = tuple[str, int, int]
 # What is known of samples, whichever part they were in.
 Rows = dict[Key, tuple[Vectors, ImageFacts | None]]
@@ -76,13 +74,27 @@ class Embeddings:
     @property
     def readable(self) -> NDArray[np.bool_]:
         """(n,) bool: samples that have an embedding."""
-        return np.asarray(self.table["status"].combine_chunks().to_numpy(zero_copy_only=False) == "ok")
+        return np.asarray(pc.equal(self.table["status"], "ok").to_numpy())
 
     @property
-    def readable_vectors(self) -> Vectors:
-        """(m, d) float16, those of the readable samples; nothing is copied where all are."""
+    def readable_rows(self) -> NDArray[np.int64] | None:
+        """(m,) int64, the readable samples' rows, ascending; None where all are, so that nobody looks rows up."""
         readable = self.readable
-        return self.vectors if readable.all() else self.vectors[readable]
+        return None if readable.all() else np.flatnonzero(readable)
+
+    @property
+    def readable_vectors(self) -> Vectors | ChosenRows:
+        """(m, d) float16, those of the readable samples, looked up when they are asked for: nothing is copied."""
+        rows = self.readable_rows
+        return self.vectors if rows is None else ChosenRows(self.vectors, rows)
+
+    def without_vectors(self) -> Embeddings:
+        """The same samples with nothing but what is known about them, which takes little memory."""
+        return replace(self, vectors=np.zeros((0, self.info.fingerprint.dimension), np.float16))
+
+    def without_facts(self) -> Embeddings:
+        """The same without the columns FACTS."""
+        return replace(self, table=self.table.drop_columns(list(FACTS)))
 
 
 @typed
@@ -280,7 +292,7 @@ class EmbeddingsCache:
                 f"{self.path} is incomplete: {missing} of {len(self.info.plan)} parts are missing ({why})."
                 f" Run the same command again; it goes on where it stopped: {command}"
             )
-        vectors = _allocate(self.info.n_samples, self.info.fingerprint.dimension, self.path)
+        vectors = allocate(self.info.n_samples, self.info.fingerprint.dimension, self.path)
         tables, start = [], 0
         columns = self._columns("id", "label", "status", "reason", *FACTS, "embedding")
         for name, count in self.info.plan:
@@ -326,15 +338,6 @@ def _unreadable_or_broken(file: Path) -> bool | None:
         return holds_unreadable(file)
     except (OSError, ValueError, pa.ArrowException):
         return None
-
-
-def _allocate(n_samples: int, dimension: int, folder: Path) -> Vectors:
-    """An (n, d) float16 array: in memory up to a quarter of the machine's, else in an unnamed temporary file."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 33
-    if n_samples * dimension * 2 <= memory // 4:
-        return np.zeros((n_samples, dimension), np.float16)
-    with tempfile.TemporaryFile(dir=None if is_remote(folder) else folder) as file:
-        return np.memmap(file, np.float16, "w+", shape=(n_samples, dimension))
 
 
 def _facts(table: pa.Table) -> list[ImageFacts | None]:

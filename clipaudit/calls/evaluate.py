@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from clipaudit.auditing.metrics import Metrics, metrics
 from clipaudit.errors import SourceError
@@ -64,26 +66,32 @@ def evaluate(
     Raises:
         SourceError: the true labels do not cover the samples, or share no class with the given labels.
     """
-    matched = match_truth(index, truth, names=names)
-    values, readable = matched.values, index.readable
+    matched, readable = match_truth(index, truth, names=names), index.readable
     if not readable.any():
         raise SourceError("the index has no readable sample, so that there is nothing to evaluate.")
-    table, values = index.table.filter(readable), values[readable]
-    labels = np.asarray(table["label"].to_pylist(), object)
-    right = labels == values
-    right_given = np.asarray(index.class_names, object)[index.scored_labels()[readable]] == values
-    is_clean, scores = index.is_clean[readable], table["clean_score"].to_numpy()
+    true, labels = matched.classes(index.class_names)[readable], index.labels()[readable]
+    right, right_given = labels == true, index.scored_labels()[readable] == true
+    is_clean, wrong = index.is_clean[readable], ~right_given
+    scores = _column(index, "clean_score", readable)
     selectors = {}
     for verdict in verdicts_of(index.config.estimates):
-        value = table[deciding_column(verdict, index.config)].to_numpy()
-        selectors[verdict.name] = metrics(right_given, table[verdict.column].to_numpy(zero_copy_only=False), value)
-    classes = {
-        name: metrics(right[mine], is_clean[mine], scores[mine], right_given[mine])
-        for name in index.class_names
-        if (mine := labels == name).any()
-    }
-    suggested = np.asarray(table["suggested_label"].to_pylist(), object)
-    found = float((suggested == values)[~right_given].mean()) if (~right_given).any() else None
+        says, value = (
+            _column(index, name, readable) for name in (verdict.column, deciding_column(verdict, index.config))
+        )
+        selectors[verdict.name] = metrics(right_given, says, value)
+    classes = {}
+    by_class = np.argsort(labels, kind="stable")
+    borders = np.searchsorted(labels[by_class], np.arange(len(index.class_names) + 1))
+    for number, name in enumerate(index.class_names):
+        if len(mine := by_class[borders[number] : borders[number + 1]]):
+            classes[name] = metrics(right[mine], is_clean[mine], scores[mine], right_given[mine])
+    suggested = index.suggested_labels()[readable]
+    found = float((suggested == true)[wrong & (true >= 0)].sum() / wrong.sum()) if wrong.any() else None
     overall = metrics(right, is_clean, scores, right_given)
     unread, warnings = int((~readable).sum()), [*index.metadata.warnings, *matched.warnings]
     return Evaluation(overall, selectors, classes, found, unread, matched.matched_by, warnings, matched.notes)
+
+
+def _column(index: CleanIndex, name: str, readable: NDArray[np.bool_]) -> NDArray[Any]:
+    """(m,) a column of the readable samples."""
+    return np.asarray(index.table[name].filter(pa.array(readable)).to_numpy())

@@ -11,8 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
-from clipaudit.copies.near import has_faiss, near_copies_between
+from clipaudit.cache.embeddings import EmbeddingsCache
+from clipaudit.cache.info import CacheInfo
+from clipaudit.cache.matrix import ChosenRows, Vectors
+from clipaudit.copies.cells import has_faiss
+from clipaudit.copies.near import near_copies_between
 from clipaudit.errors import CacheError
 from clipaudit.files import write_atomically
 from clipaudit.index.check import EXACT, NEAR
@@ -81,7 +84,16 @@ def write_leaks(leaks: Sequence[Leak], file: str | Path, *, raw: bool = False) -
     write_atomically(to_path(file), lambda place: pyarrow.csv.write_csv(table, place))
 
 
-def _readable(cache: Path) -> Embeddings:
+@dataclass(frozen=True)
+class _Images:
+    """The readable images of a cache: a row of the table and a vector each."""
+
+    table: pa.Table
+    vectors: Vectors | ChosenRows
+    info: CacheInfo
+
+
+def _readable(cache: Path) -> _Images:
     found = EmbeddingsCache.open(cache).read()
     table = found.table.filter(pa.array(found.readable))
     if found.info.fingerprint.is_own:
@@ -93,10 +105,10 @@ def _readable(cache: Path) -> Embeddings:
             f"{cache} was made by an earlier clipaudit, which kept no hashes to find copies by. Embed again with"
             " another --cache."
         )
-    return Embeddings(table, found.readable_vectors, found.info)
+    return _Images(table, found.readable_vectors, found.info)
 
 
-def _leaks(mine: Embeddings, other: Embeddings, place: Path, own: Path) -> list[Leak]:
+def _leaks(mine: _Images, other: _Images, place: Path, own: Path) -> list[Leak]:
     if other.info.fingerprint.digest != mine.info.fingerprint.digest:
         difference = mine.info.fingerprint.differences(other.info.fingerprint)
         raise CacheError(

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipaudit.auditing.plausibility import unrelated
-from clipaudit.cache.embeddings import EmbeddingsCache, Vectors, split_into_parts
+from clipaudit.cache.embeddings import EmbeddingsCache, split_into_parts
 from clipaudit.cache.info import CacheInfo, Fingerprint, UnusableCacheError
+from clipaudit.cache.matrix import Vectors
 from clipaudit.calls.embed import CACHE_HOME, EmbedSummary
 from clipaudit.calls.planning import planned_files, source_warnings, with_plan
 from clipaudit.clip.pipeline import EmbedProgress, Progress

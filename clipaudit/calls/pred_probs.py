@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipaudit.auditing.method import fitted
 from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
+from clipaudit.calls.on_device import keys_of, readable_on
 from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.clip.texts import Texts
 from clipaudit.errors import CacheError, UsageError
@@ -112,7 +112,7 @@ def _opened(index: CleanIndex, cache: str | Path | None) -> tuple[EmbeddingsCach
         raise CacheError(f"{store.path} holds embeddings of another model than the index's ({difference}).")
     embeddings = store.read()
     for name in ("id", "status"):
-        if embeddings.table[name].to_pylist() != index.table[name].to_pylist():
+        if not embeddings.table[name].equals(index.table[name]):
             raise CacheError(
                 f"{store.path} does not hold the samples of the index, in their order. Name the cache that it was made"
                 " from, or run select again."
@@ -131,13 +131,11 @@ def _chunks(
     """The rows in their order, never many at once."""
     import torch
 
-    from clipaudit.estimates import InMemory, Problem
+    from clipaudit.estimates import Problem
     from clipaudit.estimates.base import rows_at_once
-    from clipaudit.estimates.induced import fold_keys
 
     readable, config, first = embeddings.readable, index.config, index.first_copies
-    ids = embeddings.table["id"].filter(pa.array(readable)).to_pylist()
-    vectors = InMemory(torch.from_numpy(embeddings.readable_vectors).to(device))
+    vectors = readable_on(embeddings, device)
     problem = Problem(
         vectors,
         torch.from_numpy(index.scored_labels()[readable]).to(device),
@@ -145,7 +143,7 @@ def _chunks(
         torch.from_numpy(texts).to(device),
         index.metadata.prompts.owners,
         config,
-        fold_keys(ids, config.seed).to(device) if config.folds else None,
+        keys_of(embeddings, config, device),
         None if first is None else torch.from_numpy(first).to(device),
     )
     estimators = [fitted(term, problem) for term in terms]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipaudit.auditing.copies import copies_among
@@ -20,6 +19,7 @@ from clipaudit.auditing.warnings import audit_warnings, predictions, stranger_wa
 from clipaudit.auditing.words import Words, no_words, words_given, words_of
 from clipaudit.cache.embeddings import Embeddings
 from clipaudit.calls.material import Array, Material, material_of, names_of_classes
+from clipaudit.calls.on_device import keys_of, readable_on
 from clipaudit.calls.reselect import with_number, with_warnings
 from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.config import AuditConfig
@@ -87,8 +87,13 @@ def select(
     copies, about_copies = copies_among(embeddings)
     first = None if copies is None else copies.first
     quality, about_quality = quality_of(embeddings)
+    embeddings = embeddings.without_facts()
+    material = replace(material, embeddings=embeddings)
     report("estimating")
     scores, strangers = _scores(embeddings, audited, words, first, config, nowhere_else, device)
+    # Nothing below looks at a vector, and the index takes the memory that they leave.
+    embeddings = embeddings.without_vectors()
+    material = replace(material, embeddings=embeddings)
     given = audited.indices[embeddings.readable]
     _refuse_chance(material, audited, given, scores, config)
     report("selecting")
@@ -199,15 +204,12 @@ def _scores(
     """
     import torch
 
-    from clipaudit.estimates import InMemory
-    from clipaudit.estimates.induced import fold_keys
     from clipaudit.estimates.off_topic import off_topic
 
     readable, target = embeddings.readable, choose_device(device)
-    ids = embeddings.table["id"].filter(pa.array(readable))
     given = audited.indices[readable]
     with device_faults(target, "Close other programs that use it, or choose another --device."):
-        on_device = InMemory(torch.from_numpy(embeddings.readable_vectors).to(target))
+        on_device = readable_on(embeddings, target)
         texts, nouns = (torch.from_numpy(matrix).to(target) for matrix in (words.texts, words.nouns))
         scores = score(
             on_device,
@@ -216,8 +218,7 @@ def _scores(
             texts,
             words.prompts.owners,
             config,
-            # Nothing is drawn without folds.
-            keys=fold_keys(ids.to_pylist(), config.seed).to(target) if config.folds else None,
+            keys=keys_of(embeddings, config, target),
             first=None if first is None else torch.from_numpy(first).to(target),
         )
         if not config.zero_shot:
@@ -271,7 +272,9 @@ def _metadata(
 
 def _decided(material: Material, audited: AuditedLabels, prompts: str, config: AuditConfig) -> dict[str, str]:
     """What was decided about the source, the labels and the prompts, in words."""
-    info = material.embeddings.info
+    from clipaudit.estimates.neighbours import search_said
+
+    info, n_readable = material.embeddings.info, int(material.embeddings.readable.sum())
     own = ", as the model has it" if config.temperature == material.temperature else ""
     return {
         **{"source": info.source, **info.decided},
@@ -280,4 +283,5 @@ def _decided(material: Material, audited: AuditedLabels, prompts: str, config: A
         "classes": listed_classes(audited.class_names),
         "prompts": prompts,
         **({"temperature": f"{config.temperature:.4g}{own}"} if config.zero_shot else {}),
+        **({"neighbours": search_said(n_readable)} if "neighbours" in config.induced.split(",") else {}),
     }

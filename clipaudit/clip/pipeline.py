@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from clipaudit.cache.embeddings import EmbeddingsCache, Key, Vectors
+from clipaudit.cache.embeddings import EmbeddingsCache, Key
+from clipaudit.cache.matrix import Vectors
 from clipaudit.cache.parts import ImageFacts
 from clipaudit.clip.encoders import Encoder, Pixels
 from clipaudit.copies.hashes import image_hashes

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipaudit.copies.cells import ROWS_AT_ONCE, Cells, Vectors, faiss_module
 from clipaudit.copies.hashes import differing_bits
-from clipaudit.errors import UsageError
 
 # Both must agree. The embedding of a copy is much nearer than those of other images, which are the nearer the more
 # alike all images are: its distance is at most this share of that to the NEIGHBOURS-th neighbour. And at most so
@@ -20,24 +19,12 @@ NEIGHBOURS = 16
 # Above this share of usual neighbours that look alike, that is what the data set is about (digits, scans), and a look
 # says nothing of copies.
 MOST_ALIKE = 0.1
-# Above so many images, only some cells of an index are searched.
+# Above so many images, only the nearest cells are searched.
 EXACT_UP_TO = 20_000
-ROWS_AT_ONCE = 1 << 14
-TRAIN_ROWS_PER_CELL, PROBED_CELLS = 50, 8
 
-Vectors = NDArray[np.floating]
 Looks = NDArray[np.uint64]
 Pairs = NDArray[np.int64]
 NO_PAIRS: Pairs = np.zeros((0, 2), np.int64)
-
-
-def has_faiss() -> bool:
-    """Whether near copies can be found here."""
-    try:
-        import faiss  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -63,7 +50,7 @@ def near_copies(vectors: Vectors, looks: Looks) -> NearCopies:
     """Pairs of different rows, the smaller one first.
 
     Args:
-        vectors: (n, d) float16 or float32 unit rows.
+        vectors: (n, d) float16 or float32 unit rows, which are not copied.
         looks: (n,) the difference hashes.
     """
     found = _candidates(vectors, looks, vectors, looks)
@@ -93,12 +80,12 @@ def _candidates(vectors: Vectors, looks: Looks, others: Vectors, other_looks: Lo
     usual = np.zeros(len(vectors), np.float32)
     if not len(vectors) or len(others) <= NEIGHBOURS:
         return _Candidates(NO_PAIRS, np.zeros(0, np.float32), usual, 0.0)
-    index, found, distances = _index(others), [], []
+    index, found, distances = (Cells if len(others) > EXACT_UP_TO else _Whole)(others), [], []
     n_usual = n_alike = 0
-    for start, chunk in _chunks(vectors):
+    for mine in index.together(vectors):
         # One more than wanted: among its own, an image is its own neighbour.
-        cosine, rows = index.search(chunk, NEIGHBOURS + 1)
-        distance, mine = 1 - cosine, np.arange(start, start + len(chunk))
+        cosine, rows = index.search(np.asarray(vectors[mine], np.float32), NEIGHBOURS + 1)
+        distance = 1 - cosine
         usual[mine] = distance[:, -1]
         bits = differing_bits(np.repeat(looks[mine], NEIGHBOURS + 1), other_looks[rows.ravel()]).reshape(rows.shape)
         near = distance <= NEARER * distance[:, -1:]
@@ -106,32 +93,25 @@ def _candidates(vectors: Vectors, looks: Looks, others: Vectors, other_looks: Lo
         place, neighbour = np.nonzero(near & (bits <= MAX_BITS) & (rows >= 0))
         found.append(np.stack([mine[place], rows[place, neighbour]], axis=1))
         distances.append(distance[place, neighbour])
-    return _Candidates(
-        np.concatenate(found).astype(np.int64), np.concatenate(distances), usual, n_alike / max(1, n_usual)
-    )
+    pairs, distance = np.concatenate(found).astype(np.int64), np.concatenate(distances)
+    order = np.lexsort(pairs.T[::-1])
+    return _Candidates(pairs[order], distance[order], usual, n_alike / max(1, n_usual))
 
 
-def _index(vectors: Vectors) -> Any:
-    """All vectors: searched one by one where they are few, by cells where they are many."""
-    try:
-        import faiss
-    except ImportError:
-        raise UsageError("near copies need faiss: pip install 'clipaudit[copies]'") from None
-    n, dimension = vectors.shape
-    index: Any = faiss.IndexFlatIP(dimension)
-    if n > EXACT_UP_TO:
-        cells = int(4 * np.sqrt(n))
-        index = faiss.IndexIVFScalarQuantizer(
-            index, dimension, cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-        index.nprobe = PROBED_CELLS
-        rows = np.sort(np.random.default_rng(0).permutation(n)[: TRAIN_ROWS_PER_CELL * cells])
-        index.train(np.ascontiguousarray(vectors[rows], np.float32))
-    for _, chunk in _chunks(vectors):
-        index.add(chunk)
-    return index
+class _Whole:
+    """Few vectors, each compared with each."""
 
+    def __init__(self, vectors: Vectors) -> None:
+        self._index = faiss_module().IndexFlatIP(vectors.shape[1])
+        for rows in self.together(vectors):
+            self._index.add(np.asarray(vectors[rows], np.float32))
 
-def _chunks(vectors: Vectors) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    for start in range(0, len(vectors), ROWS_AT_ONCE):
-        yield start, np.ascontiguousarray(vectors[start : start + ROWS_AT_ONCE], np.float32)
+    def together(self, queries: Vectors) -> Iterator[NDArray[np.int64]]:
+        """Rows of the queries, few at once."""
+        for start in range(0, len(queries), ROWS_AT_ONCE):
+            yield np.arange(start, min(start + ROWS_AT_ONCE, len(queries)))
+
+    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """(m, k) cosines, largest first, and rows."""
+        cosine, rows = self._index.search(queries, k)
+        return cosine, rows

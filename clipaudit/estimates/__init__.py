@@ -5,7 +5,7 @@ from __future__ import annotations
 from clipaudit.estimates.base import Estimate, Estimator, estimate
 from clipaudit.estimates.problem import Problem
 from clipaudit.estimates.transition import Transition, fit_transition
-from clipaudit.estimates.vectors import InMemory, Vectors
+from clipaudit.estimates.vectors import InMemory, Vectors, placed
 from clipaudit.estimates.zero_shot import ZeroShot
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "ZeroShot",
     "estimate",
     "fit_transition",
+    "placed",
 ]

@@ -9,8 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipaudit.estimates.logistic import LogisticModel, fit_logistic_regression
+from clipaudit.estimates.logistic import TOLERANCE, LogisticModel, fit_logistic_regression
 from clipaudit.estimates.problem import Problem
+
+# Where a sample's model is made that of all samples: steps that move no logit by more than this end it, so that no
+# probability is off by more than 1e-2.
+CORRECTED = 2e-2
 
 
 class FoldedLogistic:
@@ -51,8 +55,7 @@ def fit(problem: Problem) -> FoldedLogistic:
     kept = torch.ones_like(labels, dtype=torch.bool) if problem.kept is None else problem.kept
     if folds == 0:
         return FoldedLogistic([_fit_on(problem, kept)], labels.new_zeros(len(labels)))
-    keys = torch.arange(len(labels), device=labels.device) if problem.keys is None else problem.keys
-    assignment = stratified_folds(labels, folds, keys)
+    assignment = stratified_folds(labels, folds, _keys(problem))
     if problem.first is not None:
         assignment = assignment[problem.first]
     models: list[LogisticModel] = []
@@ -62,21 +65,64 @@ def fit(problem: Problem) -> FoldedLogistic:
 
 
 def _fit_on(problem: Problem, chosen: Tensor, initial: LogisticModel | None = None) -> LogisticModel:
-    """A model of the (n,) bool `chosen` samples."""
-    vectors, labels, config = problem.vectors, problem.labels, problem.config
+    """A model of the (n,) bool `chosen` samples; of very many, a sample gives a model that few passes make theirs."""
+    vectors, labels, config, tolerance = problem.vectors, problem.labels, problem.config, TOLERANCE
     if not bool(chosen.all()):
         rows = chosen.nonzero().squeeze(1)
         vectors, labels = vectors.subset(rows), labels[rows]
+    if 0 < config.fit_samples < len(labels):
+        counts = torch.bincount(labels, minlength=problem.n_classes)
+        drawn = _stratified(labels, counts, config.fit_samples, _keys(problem)[chosen]).nonzero().squeeze(1)
+        initial = fit_logistic_regression(
+            vectors.subset(drawn),
+            labels[drawn],
+            problem.n_classes,
+            c=config.c,
+            balanced=config.balanced,
+            counts=counts,
+            initial=initial,
+        )
+        tolerance = CORRECTED
     return fit_logistic_regression(
-        vectors, labels, problem.n_classes, c=config.c, balanced=config.balanced, initial=initial
+        vectors,
+        labels,
+        problem.n_classes,
+        c=config.c,
+        balanced=config.balanced,
+        tolerance=tolerance,
+        initial=initial,
     )
 
 
+def _stratified(labels: Tensor, counts: Tensor, most: int, keys: Tensor) -> Tensor:
+    """(n,) bool: at most so many samples, drawn by their keys; small classes stay whole, the others are equally many.
+
+    A small class has as much weight as a large one, and fewer samples would say less of it.
+    """
+    ascending = counts.sort().values
+    # What the classes from each one on may have, if all before it stay whole.
+    share = (most - (ascending.cumsum(0) - ascending)) // torch.arange(len(counts), 0, -1, device=counts.device)
+    quota = share[share < ascending][0]
+    by_key = keys.argsort(stable=True)
+    by_class = by_key[labels[by_key].argsort(stable=True)]
+    starts = counts.cumsum(0) - counts
+    place = torch.arange(len(labels), device=labels.device) - starts[labels[by_class]]
+    return torch.empty_like(labels, dtype=torch.bool).scatter_(0, by_class, place < quota)
+
+
+def _keys(problem: Problem) -> Tensor:
+    """(n,) int64 what is drawn by."""
+    labels = problem.labels
+    return torch.arange(len(labels), device=labels.device) if problem.keys is None else problem.keys
+
+
 def fold_keys(ids: Iterable[str], seed: int) -> Tensor:
-    """(n,) int64 what the folds are drawn by: a hash of each id and the seed, whatever the order of the samples."""
+    """(n,) int64 what is drawn by: a hash of each id and the seed, whatever the order of the samples."""
     key = seed.to_bytes(8, "little")
-    digests = (blake2b(sample_id.encode(), digest_size=8, key=key).digest() for sample_id in ids)
-    return torch.from_numpy(np.frombuffer(b"".join(digests), "<i8").copy())
+    digests = bytearray()
+    for sample_id in ids:
+        digests += blake2b(sample_id.encode(), digest_size=8, key=key).digest()
+    return torch.from_numpy(np.frombuffer(digests, "<i8"))
 
 
 def stratified_folds(labels: Tensor, folds: int, keys: Tensor) -> Tensor:

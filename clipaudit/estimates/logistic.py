@@ -4,23 +4,27 @@ CLIP embeddings lie in a narrow cone, so that the plain problem is badly conditi
 likely, the Hessian is (1/K) (I - 11'/K) x X'WX, and later its blocks stay close to X'WX times the class's share of
 the remaining doubt. One eigendecomposition of the (d+1) x (d+1) matrix X'WX therefore undoes the conditioning for
 every class and every step, and L-BFGS, which has only the differences to learn, needs some 20 passes over the data.
+Where there are many samples, some of them tell the differences beforehand (see `curvature`), and it needs fewer.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from clipaudit.errors import ClipAuditError
+from clipaudit.estimates.curvature import Sample, sample_size, solved
 from clipaudit.estimates.vectors import Vectors
 
 CHUNK_BYTES, GPU_CHUNK_BYTES = 1 << 23, 1 << 28
 GRAM_ROWS_PER_DIMENSION = 16
 MEMORY = 10
 MAX_HALVINGS = 30
+TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ def fit_logistic_regression(
     *,
     c: float = 1.0,
     balanced: bool = True,
-    tolerance: float = 2e-3,
+    counts: Tensor | None = None,
+    tolerance: float = TOLERANCE,
     max_iterations: int = 1000,
     chunk_rows: int | None = None,
     initial: LogisticModel | None = None,
@@ -68,6 +73,8 @@ def fit_logistic_regression(
         n_classes: K.
         c: C, inverse strength of the penalty.
         balanced: w_i = n / (K' n_k) for a sample of class k, where K' classes have samples; else 1.
+        counts: (K,) int64, the number of samples of each class that these were drawn from, for whose sum they stand;
+            None where they are all.
         tolerance: The fit ends when two steps in a row move no logit of a unit vector by more.
         max_iterations: Steps at most; then `converged` is False.
         chunk_rows: Rows a chunk; None chooses a number that keeps a chunk in the processor's cache, or a GPU busy.
@@ -83,8 +90,9 @@ def fit_logistic_regression(
     if k == 1:
         intercept[present] = 0
         return LogisticModel(weight, intercept, 0, converged=True)
-    counts = torch.bincount(dense, minlength=k).float()
-    class_weights = c * (len(labels) / (k * counts) if balanced else torch.ones_like(counts))
+    held = torch.bincount(dense, minlength=k).float()
+    all_of_class = held if counts is None else counts[present].float()
+    class_weights = c * (all_of_class.sum() / (k * held) if balanced else all_of_class / held)
     chunk_bytes = GPU_CHUNK_BYTES if labels.is_cuda else CHUNK_BYTES
     rows = chunk_rows or max(256, chunk_bytes // (4 * (d + k)))
     _refuse_not_finite(vectors, rows)
@@ -102,11 +110,13 @@ class _Point:
     """The objective at some parameters.
 
     Attributes:
+        parameters: (K, d+1), the intercept last.
         value: Of the objective.
         gradient: (K, d+1), the intercept last.
         curvature: (K,) sum_i w_i p_ik (1 - p_ik): how much doubt is left about each class.
     """
 
+    parameters: Tensor
     value: float
     gradient: Tensor
     curvature: Tensor
@@ -122,6 +132,7 @@ class _Objective:
         self._penalty, self._chunk_rows = penalty, chunk_rows
         self._total_weight = (class_weights * torch.bincount(labels)).sum()
         self._eigenvalues, self._eigenvectors = self._gram()
+        self._sample = self._sampled()
 
     def evaluate(self, parameters: Tensor) -> _Point:
         """One pass over the data: for each chunk one matrix product forward and one backward."""
@@ -145,12 +156,43 @@ class _Objective:
         squares = weight.square().sum(1)
         # Tens of thousands of terms: added in double precision, which not every device has.
         value = torch.stack(losses).cpu().double().sum() + self._penalty / 2 * squares.cpu().double().sum()
-        return _Point(float(value), gradient, curvature)
+        return _Point(parameters, float(value), gradient, curvature)
+
+    @property
+    def knows_curvature(self) -> bool:
+        """Whether a sample tells what the Hessian is at a point."""
+        return self._sample is not None
+
+    def newton(self, point: _Point) -> Callable[[Tensor], Tensor]:
+        """The inverse of the Hessian at a point as far as the sample tells it: what it makes of a (K, d+1) vector.
+
+        The fewer samples tell it, the more of the approximation that the preconditioner inverts is mixed in.
+        """
+        assert self._sample is not None
+        hessian, mixed = self._sample.hessian(point.parameters), self._vectors.dimension / self._n_sampled
+        share = (point.curvature / self._total_weight)[:, None]
+
+        def times(direction: Tensor) -> Tensor:
+            usual = ((direction @ self._eigenvectors) * (share * self._eigenvalues)) @ self._eigenvectors.T
+            return (1 - mixed) * hessian(direction) + mixed * usual + self._penalty * direction
+
+        return lambda vector: solved(times, lambda rest: self.precondition(point, rest), vector)
 
     def precondition(self, point: _Point, vector: Tensor) -> Tensor:
         """Apply the inverse of the Hessian's approximation at a point to a (K, d+1) vector."""
         share = (point.curvature / self._total_weight)[:, None]
         return ((vector @ self._eigenvectors) / (share * self._eigenvalues + self._penalty)) @ self._eigenvectors.T
+
+    def _sampled(self) -> Sample | None:
+        n, d = len(self._vectors), self._vectors.dimension
+        self._n_sampled = sample_size(n, d, len(self._class_weights))
+        if not self._n_sampled:
+            return None
+        rows = torch.arange(self._n_sampled, device=self._labels.device) * n // self._n_sampled
+        weights = self._class_weights[self._labels[rows], None]
+        weights *= self._total_weight / weights.sum()
+        chunks = (torch.split(part, self._chunk_rows) for part in (self._vectors.take(rows), weights))
+        return Sample(*chunks)
 
     def _gram(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues (d+1,) and eigenvectors (d+1, d+1) of X'WX, the intercept's column of ones included."""
@@ -199,10 +241,13 @@ def _two_loops(objective: _Objective, point: _Point, history: deque[tuple[Tensor
     for step, change, curvature in reversed(history):
         alphas.append((step * q).sum() / curvature)
         q -= alphas[-1] * change
-    r = objective.precondition(point, q)
-    if history:
-        _, change, curvature = history[-1]
-        r *= curvature / (change * objective.precondition(point, change)).sum()
+    if objective.knows_curvature:
+        r = objective.newton(point)(q)
+    else:
+        r = objective.precondition(point, q)
+        if history:
+            _, change, curvature = history[-1]
+            r *= curvature / (change * objective.precondition(point, change)).sum()
     for (step, change, curvature), alpha in zip(history, reversed(alphas), strict=True):
         r += (alpha - (change * r).sum() / curvature) * step
     return r

@@ -34,7 +34,7 @@ from clipaudit.index.format1 import former_columns
 from clipaudit.index.huggingface import KEY, features, with_indices, without_indices
 from clipaudit.index.marks import settled_by
 from clipaudit.index.metadata import IndexMetadata
-from clipaudit.index.views import Predicate, data_frame, filtered, in_html, in_words, part_of
+from clipaudit.index.views import Predicate, class_numbers, data_frame, filtered, in_html, in_words, part_of
 from clipaudit.options.arguments import typed
 from clipaudit.remote import to_path
 from clipaudit.spelling import Spellings
@@ -177,6 +177,10 @@ class CleanIndex:
         """(n,) class index of the label that the scores are about: the given one, before any review."""
         return self._class_indices("label_given" if self.has_reviews else "label")
 
+    def suggested_labels(self) -> NDArray[np.int64]:
+        """(n,) class index of each suggested label; -1 where there is none."""
+        return self._class_indices("suggested_label")
+
     def ranking(self) -> NDArray[np.float64]:
         """(m,) scores in [0, 1] of the m readable samples, higher where the label looks cleaner.
 
@@ -267,8 +271,7 @@ class CleanIndex:
         return np.asarray(pc.fill_null(self.table[column], False).to_numpy())
 
     def _class_indices(self, column: str) -> NDArray[np.int64]:
-        names = pa.array(self.class_names, pa.string())
-        return np.asarray(pc.index_in(self.table[column].cast(pa.string()), names).to_numpy().astype(np.int64))
+        return class_numbers(self.table[column].cast(pa.string()), self.class_names)
 
 
 @typed

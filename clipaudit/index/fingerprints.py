@@ -6,31 +6,39 @@ Browsers and run folders hold their values, which therefore never change.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import chain
 
 from clipaudit.index.clean_index import CleanIndex
+
+ROWS_AT_ONCE = 1 << 16
 
 
 def labels_fingerprint(index: CleanIndex) -> str:
     """A hash of ids, labels and class names, whatever the thresholds are: 24 hexadecimal digits."""
-    return _hash(12, _ids(index), index.labels().tobytes(), _names(index))
+    return _hash(12, _ids(index), [index.labels().tobytes(), _names(index)])
 
 
 def subset_fingerprint(index: CleanIndex) -> str:
     """A hash of ids, labels, clean flags and class names: 32 hexadecimal digits."""
-    return _hash(16, _ids(index), b"\0", index.labels().tobytes(), index.is_clean.tobytes(), _names(index))
+    return _hash(16, _ids(index), [b"\0", index.labels().tobytes(), index.is_clean.tobytes(), _names(index)])
 
 
-def _ids(index: CleanIndex) -> bytes:
-    return "\0".join(index.table["id"].to_pylist()).encode()
+def _ids(index: CleanIndex) -> Iterator[bytes]:
+    """All ids with a NUL between two, few of them at once."""
+    between = ""
+    for batch in index.table.select(["id"]).to_batches(max_chunksize=ROWS_AT_ONCE):
+        yield (between + "\0".join(batch["id"].to_pylist())).encode()
+        between = "\0"
 
 
 def _names(index: CleanIndex) -> bytes:
     return "\0".join(index.class_names).encode()
 
 
-def _hash(size: int, *parts: bytes) -> str:
+def _hash(size: int, *parts: Iterable[bytes]) -> str:
     digest = blake2b(digest_size=size)
-    for part in parts:
+    for part in chain(*parts):
         digest.update(part)
     return digest.hexdigest()

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipaudit.auditing.plausibility import row_order_warning
 from clipaudit.errors import SourceError
 from clipaudit.index.clean_index import CleanIndex
+from clipaudit.index.views import class_numbers
 from clipaudit.remote import to_path
 from clipaudit.samples.base import label_name
 from clipaudit.samples.labels import ROW_ORDER, read_column
@@ -41,6 +43,10 @@ class TrueLabels:
     matched_by: str
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    def classes(self, class_names: Sequence[str]) -> NDArray[np.int64]:
+        """(n,) their numbers among the audited classes; -1 where the audit does not know one."""
+        return class_numbers(pa.array(self.values, pa.string()), class_names)
 
 
 def match_truth(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,12 @@ Predicate = Callable[[Mapping[str, Any]], Any]
 # Of the notebook's table.
 ROWS_SHOWN, TEXT_SHOWN = 5, 60
 _SHOWN = ("id", "label", "suggested_label", "p_wrong")
+
+
+def class_numbers(labels: pa.Array | pa.ChunkedArray, class_names: Sequence[str]) -> NDArray[np.int64]:
+    """(n,) the class that each of n texts names; -1 for none of them, and for null."""
+    numbers = pc.index_in(labels, pa.array(class_names, pa.string()))
+    return np.asarray(pc.fill_null(numbers, -1).to_numpy(zero_copy_only=False), np.int64)
 
 
 def data_frame(index: CleanIndex) -> pd.DataFrame:

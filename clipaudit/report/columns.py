@@ -18,6 +18,7 @@ from clipaudit.index.check import LOOKS_LIKE, OFF_TOPIC_SCORE
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.copies import IndexCopies, copies_in
 from clipaudit.index.truth import match_truth
+from clipaudit.index.views import class_numbers
 from clipaudit.vocabulary import Verdict, verdicts_of
 
 
@@ -140,11 +141,9 @@ class Columns:
 def read_columns(index: CleanIndex) -> Columns:
     """The arrays of an index."""
     readable, estimates = index.readable, index.config.estimates
-    names = pa.array(index.class_names, pa.string())
 
     def classes(column: str) -> NDArray[np.int64]:
-        positions = pc.index_in(index.table[column].cast(pa.string()), names)
-        return np.asarray(pc.fill_null(positions, -1).to_numpy().astype(np.int64))
+        return class_numbers(index.table[column].cast(pa.string()), index.class_names)
 
     def numbers(column: str) -> NDArray[Any]:
         return np.asarray(index.table[column].to_numpy())
@@ -184,8 +183,6 @@ def read_truth(index: CleanIndex, truth: str | Path) -> Truth:
         SourceError: the file does not cover the samples, or shares no class with the labels.
     """
     matched = match_truth(index, truth)
-    true, given = pa.array(matched.values, pa.string()), index.table["label"].cast(pa.string()).combine_chunks()
-    right = np.asarray(pc.equal(true, given).to_numpy(zero_copy_only=False))
-    scored = pa.array(index.class_names, pa.string()).take(pa.array(index.scored_labels()))
-    right_scored = np.asarray(pc.equal(true, scored).to_numpy(zero_copy_only=False))
+    true = matched.classes(index.class_names)
+    right, right_scored = index.labels() == true, index.scored_labels() == true
     return Truth(matched.values, right, right_scored, matched.matched_by, (*matched.notes, *matched.warnings))

@@ -130,8 +130,7 @@ def training_set(
     notes: tuple[str, ...] = ()
     if truth is not None:
         matched = match_truth(index, truth)
-        numbers = {name: number for number, name in enumerate(index.class_names)}
-        known = np.array([numbers.get(name, -1) for name in matched.values], np.int64)
+        known = matched.classes(index.class_names)
         notes = (*matched.notes, *matched.warnings)
     off_topic = np.zeros(len(index), bool) if config.off_topic else index.off_topic
     return TrainingSet(samples, index.class_names, index.readable, clean & ~held_out, held_out, off_topic, known, notes)
