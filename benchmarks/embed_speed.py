@@ -1,10 +1,10 @@
 """How busy `embed` keeps the model: its images/s beside the bare model on tensors that are in memory already.
 
-    python -m benchmarks.embed_speed [--images 512] [--size 400] [--rounds 3] [--json FILE]
+    python -m benchmarks.embed_speed [--images 512] [--size 400] [--rounds 3] [--geometry vit-l-14-336] [--json FILE]
 
-The model has the geometry of openai/clip-vit-base-patch32 and random weights; the images are JPEG files of the given
-size, made from scikit-learn's two photographs. Each contender runs in a process of its own, on the same device in the
-same precision and batch size; the peak is that of the process's resident memory (Linux).
+The model has the geometry of openai/clip-vit-base-patch32 (or -large-patch14-336) and random weights; the images are
+JPEG files of the given size, made from scikit-learn's two photographs. Each contender runs in a process of its own, on
+the same device in the same precision and batch size; the peak is that of the process's resident memory (Linux).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,9 +26,21 @@ from rich.table import Table
 
 from benchmarks.memory import peak_memory
 
+# What differs from the defaults of transformers, which are ViT-B/32's.
+GEOMETRIES: dict[str, dict[str, Any]] = {
+    "vit-b-32": {"edge": 224},
+    "vit-l-14-336": {
+        "edge": 336,
+        "vision": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+        | {"image_size": 336, "patch_size": 14},
+        "text": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+        "projection_dim": 768,
+    },
+}
 
-def make_model(folder: Path) -> None:
-    """A CLIPModel folder with the geometry of ViT-B/32 and random weights."""
+
+def make_model(folder: Path, geometry: Mapping[str, Any]) -> None:
+    """A CLIPModel folder with a geometry and random weights."""
     from tokenizers import pre_tokenizers
     from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizerFast
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -35,8 +49,12 @@ def make_model(folder: Path) -> None:
     words = [*alphabet, *(letter + "</w>" for letter in alphabet), "<|startoftext|>", "<|endoftext|>"]
     tokenizer = CLIPTokenizerFast(vocab={word: number for number, word in enumerate(words)}, merges=[])
     text = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "vocab_size": len(words)}
-    CLIPModel(CLIPConfig(text_config=text)).save_pretrained(folder)
-    CLIPProcessor(CLIPImageProcessorPil(), tokenizer).save_pretrained(folder)
+    text |= geometry.get("text", {})
+    vision, dimension, edge = geometry.get("vision", {}), geometry.get("projection_dim", 512), geometry["edge"]
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=dimension)
+    CLIPModel(config).save_pretrained(folder)
+    processor = CLIPImageProcessorPil(size={"shortest_edge": edge}, crop_size={"height": edge, "width": edge})
+    CLIPProcessor(processor, tokenizer).save_pretrained(folder)
 
 
 def make_images(folder: Path, count: int, size: int) -> None:
@@ -60,7 +78,8 @@ def run_bare_model(model: str, count: int, batch: int, device: str) -> tuple[int
     from clipaudit.clip.encoders import EncoderOptions, load_encoder
 
     encoder = load_encoder(EncoderOptions(model, batch_size=batch, device=device))
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), dtype=np.uint8)
+    shape = encoder.prepare_image(Image.new("RGB", (64, 64))).shape
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, *shape), dtype=np.uint8)
     encoder.encode_images(pixels)
     began, done = time.perf_counter(), 0
     while done < count:
@@ -94,6 +113,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=400, help="edge of the JPEG files, pixels")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--geometry", choices=GEOMETRIES, default="vit-b-32")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each; the best one counts")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--contender", nargs="+", help=argparse.SUPPRESS)
@@ -108,7 +128,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         model, images = Path(folder) / "model", Path(folder) / "images"
-        make_model(model)
+        make_model(model, GEOMETRIES[options.geometry])
         make_images(images, options.images, options.size)
         rounds = [
             (

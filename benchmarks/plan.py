@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,8 @@ from clipaudit.samples import open_source
 
 # ext4 allows 65,000 links to a file.
 LINKS = 50_000
+# A plan of files that were written just before is made again.
+SETTLED_AFTER = 3
 MODEL = clipaudit.EncoderOptions(str(Path(__file__).parent / "reference_clip"), device="cpu", precision="float32")
 
 
@@ -66,19 +67,22 @@ def write_cache(source: Path, folder: Path) -> None:
 
 
 def start(source: Path, folder: Path) -> None:
-    """One start in this process; prints the seconds of each stage and those in all without the model's."""
-    marks: dict[str, float] = {}
+    """A start in this process; prints a row of the table."""
+    marks: dict[str, list[tuple[float, int]]] = {}
     began = time.perf_counter()
     summary = clipaudit.embed(
         source,
         cache=folder,
         encoder=MODEL,
-        progress=lambda now: marks.setdefault(now.stage, time.perf_counter()),
+        progress=lambda now: marks.setdefault(now.stage, []).append((time.perf_counter(), now.done)),
     )
     ended = time.perf_counter()
     assert not summary.n_embedded
-    scanning = marks.get("scanning", ended)
-    print(f"{scanning - began:.2f} until the first part is planned, {ended - began:.2f} in all: {list(marks)}")
+    stage = list(marks)[-1]
+    (first, done), (last, total) = marks[stage][0], marks[stage][-1]
+    loaded = marks["loading the model"][0][0]
+    rate = (total - done) / max(last - first, 1e-9)
+    print(f"| {source.name} | {stage} | {rate:,.0f} | {ended - began:.1f} | {loaded - began:.1f} |", flush=True)
 
 
 def main() -> None:
@@ -86,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--classes", type=int, default=1_000)
-    parser.add_argument("--root", type=Path)
+    parser.add_argument("--starts", type=int, default=2)
     parser.add_argument("--start", nargs=2, type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.start:
@@ -95,18 +99,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_images(root, given.images, given.classes)
+        time.sleep(SETTLED_AFTER)
+        print("| source | looked at it by | samples/s | start s | of these, opening the source s |", flush=True)
+        print("|---|---|---:|---:|---:|", flush=True)
         for source in (root / "photos", root / "images.csv"):
-            opened = open_source(source)
-            began = time.perf_counter()
-            for _ in islice(opened.samples(), 200_000):
-                pass
-            print(source.name, "samples/s", min(200_000, given.images) / (time.perf_counter() - began), flush=True)
-            began = time.perf_counter()
-            write_cache(source, root / "cache" / source.name)
-            print("made", time.perf_counter() - began, flush=True)
-            for _ in range(3):
-                command = [sys.executable, "-m", "benchmarks.plan", "--start", source, root / "cache" / source.name]
-                subprocess.run(list(map(str, command)), check=True)
+            cache = root / "cache" / source.name
+            write_cache(source, cache)
+            for _ in range(given.starts):
+                command = [sys.executable, "-m", "benchmarks.plan", "--start", str(source), str(cache)]
+                subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

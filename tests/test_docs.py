@@ -40,6 +40,7 @@ PAGES.remove("docs/remote.md")
 RAW = "the raw data set is not here; tests/test_importers.py imports tiny ones of the same shape"
 SHARED = "it takes the real images of ../shared/data, which do not belong to the repository"
 GPU = "it takes a CUDA device; tests/test_devices.py runs there"
+CLUSTER = "it takes a cluster; tests/test_ray.py has one, and tests/test_embed.py runs shards"
 # Commands that are parsed but cannot run here, by their beginning, and why.
 SKIPPED = {
     "clipaudit import ": RAW,
@@ -59,6 +60,9 @@ SKIPPED = {
     "clipaudit embed ../shared/data/": SHARED,
     "clipaudit select cifar10-train": SHARED,
     "clipaudit embed cifar.parquet": GPU,
+    "clipaudit embed photos/ --device cuda": GPU,
+    "clipaudit embed photos/ --engine ray": CLUSTER,
+    "clipaudit embed /shared/photos": CLUSTER,
     "clipaudit select --prompts cifar10 --device cuda": GPU,
     "clipaudit train --index clean.parquet --device cuda": GPU,
 }

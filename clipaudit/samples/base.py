@@ -222,7 +222,7 @@ def relative_id(root: Path, path: str) -> str:
         except ValueError:
             return str(place.normal())
     normal = os.path.normpath(path)
-    if not Path(normal).is_absolute() and not normal.startswith(os.pardir):
+    if not os.path.isabs(normal) and not normal.startswith(os.pardir):  # noqa: PTH117 -- called millions of times
         return normal.replace(os.sep, "/")
     if is_remote(root):
         return normal

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -18,8 +18,8 @@ Stamp = tuple[int, int]
 GONE: Stamp = (-1, -1)
 # Network storage answers after a while, but many questions at once. On a local disk, handing a question to another
 # thread takes longer than its answer.
-SLOW_SECONDS, THREADS = 50e-6, 32
-_FIRST_ITEMS, _ITEMS_AT_ONCE = 32, 1024
+SLOW_SECONDS, THREADS = 150e-6, 32
+_FIRST_ITEMS, _ITEMS_AT_ONCE, _ITEMS_A_TASK = 32, 1024, 32
 # File systems keep times this roughly (FAT), so that a later change may leave the same time.
 _ROUGH = 2_000_000_000
 # Of paths that are absolute already.
@@ -91,14 +91,20 @@ def _is_still_missing(root: Path, path: str) -> bool:
 
 
 def mapped(call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What a call gives for each item, in order; in threads once it has taken long."""
+    """What a call gives for each item, in order; in threads once the calls have waited long for their answers."""
+
+    def task(some: Sequence[Item]) -> list[Result]:
+        return [call(item) for item in some]
+
     items, is_slow, at_once = iter(items), False, _FIRST_ITEMS
     with ThreadPoolExecutor(THREADS, "clipaudit-look") as threads:
         while chunk := list(islice(items, at_once)):
             if is_slow:
-                yield from threads.map(call, chunk)
+                tasks = [chunk[start : start + _ITEMS_A_TASK] for start in range(0, len(chunk), _ITEMS_A_TASK)]
+                yield from chain.from_iterable(threads.map(task, tasks))
                 continue
-            began = time.perf_counter()
-            results = [call(item) for item in chunk]
-            is_slow, at_once = time.perf_counter() - began > SLOW_SECONDS * len(chunk), _ITEMS_AT_ONCE
+            began, worked = time.perf_counter(), time.thread_time()
+            results = task(chunk)
+            waited = time.perf_counter() - began - (time.thread_time() - worked)
+            is_slow, at_once = waited > SLOW_SECONDS * len(chunk), _ITEMS_AT_ONCE
             yield from results
