@@ -185,7 +185,7 @@ class CacheInfo:
         return cls(fingerprint=fingerprint, plan=plan, **content)
 
 
-_FINGERPRINT = {
+FINGERPRINT = {
     **{name: Rule("text", is_text) for name in ("model", "revision", "weights", "precision")},
     "preprocessing": Rule("a JSON object", lambda value: isinstance(value, dict)),
     "dimension": Rule(
@@ -194,7 +194,7 @@ _FINGERPRINT = {
 }
 _INFO = {
     "format": Rule(f"{FORMAT}", lambda value: is_count(value) and value == FORMAT),
-    "fingerprint": Rule("the model's fingerprint", object_of(_FINGERPRINT)),
+    "fingerprint": Rule("the model's fingerprint", object_of(FINGERPRINT)),
     "logit_scale": Rule("a number from 0.001 to 1,000,000", lambda value: is_number(value) and 1e-3 <= value <= 1e6),
     "source": Rule("text", is_text),
     "root": Rule("text", is_text),
@@ -224,7 +224,7 @@ def _refuse_newer(path: Path, content: Any) -> None:
         )
     model = content.get("fingerprint")
     unknown = [name for name in content if name not in _INFO]
-    unknown += [name for name in (model if isinstance(model, dict) else ()) if name not in _FINGERPRINT]
+    unknown += [name for name in (model if isinstance(model, dict) else ()) if name not in FINGERPRINT]
     if unknown:
         raise CacheError(
             f"{path} was written by a newer clipaudit: this one does not know its field {unknown[0]!r}. {remedy}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from clipaudit.calls.probe import load_same_encoder
 from clipaudit.clip.devices import choose_device, device_faults
+from clipaudit.clip.pipeline import NOT_FINITE
 from clipaudit.errors import ImageError, SourceError, UsageError
 from clipaudit.images.ahead import decoded_ahead
 from clipaudit.options.arguments import typed
@@ -23,15 +27,33 @@ from clipaudit.training.checkpoints import load_weights
 from clipaudit.training.engine import Engine
 from clipaudit.training.methods.base import Look
 from clipaudit.training.models import Architecture, build
-from clipaudit.training.pixels import DevicePixels
+from clipaudit.training.pixels import DevicePixels, Pixels
+from clipaudit.training.probe import Probe, Vectors
 from clipaudit.training.run_folder import RunFolder
 
 WEIGHTS = ("best", "last")
 # Images that the networks see together, while as many again are decoded: as many as these bytes hold, and no more than
 # these.
 BYTES_AT_ONCE, IMAGES_AT_ONCE = 128 << 20, 512
-# A decoded image, or why there is none.
-Picture = NDArray[np.uint8] | ImageError
+# A decoded image or an embedding, or why there is none.
+Picture = NDArray[Any] | ImageError
+
+
+@dataclass(frozen=True)
+class _Eyes:
+    """How files become what a classifier looks at.
+
+    Attributes:
+        at_once: Images that it looks at together.
+        prepare: Decodes a file, in a thread; ImageError where it cannot be read.
+        finish: From a batch of these to as many samples of the classifier.
+        store: Keeps a batch on the device, for the engine.
+    """
+
+    at_once: int
+    prepare: Callable[[bytes], NDArray[Any]]
+    finish: Callable[[list[Picture]], list[Picture]]
+    store: Callable[[NDArray[Any]], Pixels]
 
 
 @typed
@@ -73,6 +95,11 @@ def predict(
     folder, report = RunFolder.open(Path(run)), progress or (lambda _: None)
     architecture = folder.architecture
     engine = Engine(choose_device(device), precision, architecture)
+    eyes = (
+        _for_embeddings(architecture, engine.device, device)
+        if isinstance(architecture, Probe)
+        else _for_images(architecture, engine.device)
+    )
     networks = [build(architecture) for _ in range(folder.n_networks)]
     load_weights(folder.best if weights == "best" else folder.last, folder, networks)
     networks = [engine.place(network) for network in networks]
@@ -81,9 +108,10 @@ def predict(
     tables = [_table([], [], Look(np.empty(0, np.float32), np.empty(0, np.int64)), names)]
     done = 0
     with device_faults(engine.device, "Close other programs that use it, or choose another --device."):
-        for samples, pictures in _decoded(opened, architecture, threads):
+        for samples, decoded in _decoded(opened, eyes, threads):
+            pictures = eyes.finish(decoded)
             reasons = [str(picture) if isinstance(picture, ImageError) else None for picture in pictures]
-            tables.append(_table(samples, reasons, _look(engine, networks, pictures), names))
+            tables.append(_table(samples, reasons, _look(engine, networks, pictures, eyes), names))
             done += len(samples)
             report(done)
     table = pa.concat_tables(tables)
@@ -93,27 +121,61 @@ def predict(
     return table
 
 
-def _decoded(source: Source, architecture: Architecture, threads: int) -> Iterator[tuple[list[Sample], list[Picture]]]:
+def _for_images(architecture: Architecture, device: torch.device) -> _Eyes:
+    return _Eyes(
+        at_once=max(1, min(IMAGES_AT_ONCE, BYTES_AT_ONCE // architecture.sample_values)),
+        prepare=architecture.preprocessing.prepare,
+        finish=lambda images: images,
+        store=lambda images: DevicePixels(torch.from_numpy(images).to(device)),
+    )
+
+
+def _for_embeddings(probe: Probe, device: torch.device, name: str) -> _Eyes:
+    encoder = load_same_encoder(probe.encoder, name)
+
+    def embed(images: list[Picture]) -> list[Picture]:
+        result = list(images)
+        by_shape: dict[tuple[int, ...], dict[int, NDArray[Any]]] = {}
+        for row, image in enumerate(images):
+            if not isinstance(image, ImageError):
+                by_shape.setdefault(image.shape, {})[row] = image
+        for group in by_shape.values():
+            # Rounded as in a cache, so that an image is seen as in training.
+            vectors = encoder.encode_images(np.stack(list(group.values()))).half().cpu().numpy()
+            for row, vector in zip(group, vectors, strict=True):
+                result[row] = vector if np.isfinite(vector).all() else ImageError(NOT_FINITE)
+        return result
+
+    return _Eyes(
+        at_once=min(IMAGES_AT_ONCE, encoder.batch_size),
+        prepare=encoder.prepare,
+        finish=embed,
+        store=lambda vectors: Vectors(torch.from_numpy(vectors).to(device), np.arange(len(vectors)), device),
+    )
+
+
+def _decoded(source: Source, eyes: _Eyes, threads: int) -> Iterator[tuple[list[Sample], list[Picture]]]:
     """All samples of a source in batches, with their images; threads decode the next batch meanwhile."""
-    at_once = max(1, min(IMAGES_AT_ONCE, BYTES_AT_ONCE // (3 * architecture.image_size**2)))
     samples = source.samples()
-    batches = iter(lambda: list(islice(samples, at_once)), [])
+    batches = iter(lambda: list(islice(samples, eyes.at_once)), [])
     return decoded_ahead(
         ((batch, batch) for batch in batches),
-        lambda sample: architecture.preprocessing.prepare(read_sample(source, sample)),
+        lambda sample: eyes.prepare(read_sample(source, sample)),
         threads,
         ahead=1,
     )
 
 
-def _look(engine: Engine, networks: Sequence[nn.Module], pictures: Sequence[Picture]) -> Look:
+def _look(engine: Engine, networks: Sequence[nn.Module], pictures: Sequence[Picture], eyes: _Eyes) -> Look:
     """What the networks see together in each picture; NaN and -1 where there is none."""
-    images = np.zeros((len(pictures), engine.image_size, engine.image_size, 3), np.uint8)
-    rows = np.array([row for row, picture in enumerate(pictures) if not isinstance(picture, ImageError)], np.int64)
-    for row in rows.tolist():
-        images[row] = pictures[row]
-    pixels = DevicePixels(torch.from_numpy(images).to(engine.device))
-    return engine.look(networks, pixels, rows, len(pictures))[-1]
+    seen = {row: picture for row, picture in enumerate(pictures) if not isinstance(picture, ImageError)}
+    if not seen:
+        return Look(np.full(len(pictures), np.nan, np.float32), np.full(len(pictures), -1, np.int64))
+    first = next(iter(seen.values()))
+    samples = np.zeros((len(pictures), *first.shape), first.dtype)
+    for row, picture in seen.items():
+        samples[row] = picture
+    return engine.look(networks, eyes.store(samples), np.array(list(seen), np.int64), len(pictures))[-1]
 
 
 def _table(samples: list[Sample], reasons: list[str | None], look: Look, names: list[str]) -> pa.Table:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from clipaudit.cache.embeddings import Embeddings
+from clipaudit.cache.info import Fingerprint
+from clipaudit.calls.probe import cache_behind, embed_test_set
 from clipaudit.clip.devices import choose_device, device_faults
 from clipaudit.errors import UsageError
 from clipaudit.files import check_folder
@@ -21,12 +26,13 @@ from clipaudit.samples import SourceOptions
 from clipaudit.samples.hugging_face import Dataset
 from clipaudit.threads import thread_count
 from clipaudit.training import data as data_of
-from clipaudit.training.config import TrainConfig
+from clipaudit.training.config import PROBE, TrainConfig
 from clipaudit.training.engine import Engine
 from clipaudit.training.methods import method_of
 from clipaudit.training.models import Architecture, build, describe
 from clipaudit.training.pixels import Pixels, load_pixels
-from clipaudit.training.run import Load, Progress, Run, TrainProgress, TrainSummary, decode_material
+from clipaudit.training.probe import Probe, find_vectors
+from clipaudit.training.run import Load, Progress, Run, TrainProgress, TrainSummary, load_material
 from clipaudit.training.run_facts import RunFacts
 from clipaudit.training.run_folder import RunFolder
 from clipaudit.training.trainer import Trainer
@@ -35,6 +41,11 @@ if TYPE_CHECKING:
     from clipaudit.training.tensorboard import Board
 
 __all__ = ["TrainProgress", "TrainSummary", "train"]
+
+# What loads the training samples and what loads those of a test set, given a device and the run's folder.
+Loads = Callable[[torch.device, Path], tuple[Load, Load]]
+# Shows a stage, what of it is done and what there is to do.
+Show = Callable[[str, int, int], None]
 
 
 @typed
@@ -47,6 +58,7 @@ def train(
     test_options: SourceOptions | None = None,
     truth: str | Path | None = None,
     images: str | Path | Dataset | None = None,
+    embeddings: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
     pixels: str = "auto",
@@ -64,6 +76,8 @@ def train(
         test_options: How to read them.
         truth: True labels of the index's samples, `FILE[:COLUMN]`: counts how often eq. 7 was right. Trains nothing.
         images: Where the images lie now, if they were moved.
+        embeddings: For a probe, the cache that the index was made from; None takes the only one below `.clipaudit` of
+            the index's source and model.
         device: "auto", or a torch device.
         precision: "auto", "bfloat16" (mixed) or "float32".
         pixels: Where decoded images are kept: "device", "disk" or "auto".
@@ -72,7 +86,8 @@ def train(
         progress: Called as the run goes on.
 
     Raises:
-        SourceError: the clean subset is empty, or images cannot be used.
+        SourceError: the clean subset is empty, or images cannot be used, or a sample has no embedding.
+        CacheError: no cache fits the index, or the named one does not.
         RunError: the folder holds another run, or a loss is not finite; the weights of the last epoch are kept.
         ModelError, UsageError: see their messages.
     """
@@ -83,13 +98,24 @@ def train(
     check_folder(out, new=False)
     threads = thread_count(workers)
     config, report = config or TrainConfig(), progress or (lambda _: None)
-    PIXELS.take(pixels)
+    chosen = None if PIXELS.take(pixels) == PIXELS.default else pixels
+    _refuse_idle(config.model, images=images, pixels=chosen, embeddings=embeddings)
     report(TrainProgress("reading", epochs=config.epochs))
     index = index if isinstance(index, CleanIndex) else read_index(index)
     data = data_of.training_set(index, config, images=images, truth=truth, has_test=test is not None)
     test_samples = data_of.test_set(test, test_options, index.class_names) if test else None
-    architecture = describe(config, len(index.class_names))
-    _check_padding(config, architecture)
+
+    def show(stage: str, done: int, total: int) -> None:
+        report(TrainProgress(stage, done, total, epochs=config.epochs))
+
+    def embed_test(encoder: Fingerprint) -> Embeddings:
+        return embed_test_set(str(test), test_options, encoder, device, workers, show)
+
+    architecture, loads = (
+        _on_embeddings(config, index, embeddings, embed_test)
+        if config.model == PROBE
+        else _on_images(config, len(index.class_names), pixels, threads, show)
+    )
     engine = Engine(choose_device(device), precision, architecture)
     board = _open_board(Path(out)) if tensorboard else None
     folder = RunFolder.start(
@@ -105,47 +131,70 @@ def train(
     )
 
     with device_faults(engine.device, "Choose a smaller --batch-size, --width or --image-size, or --pixels disk."):
-        decode = _decoder(architecture, engine, pixels, folder.path, threads, config, report)
-        material = decode_material(data, test_samples, decode)
+        material = load_material(data, test_samples, *loads(engine.device, folder.path))
         method = method_of(material.data.subsets(), config)
         trainer = Trainer(method, _networks(architecture, engine, config), material.pixels, engine, config)
         return Run(folder, trainer, material, config, report, board).to_the_end()
 
 
-def _check_padding(config: TrainConfig, architecture: Architecture) -> None:
+def _refuse_idle(model: str, **given: object) -> None:
+    """UsageError for what this kind of model has no use for: a probe reads no images, the others no embeddings."""
+    for name in ("images", "pixels") if model == PROBE else ("embeddings",):
+        if given[name] is not None:
+            raise UsageError(f"{name} has no effect with the model {model}. Leave it out.")
+
+
+def _on_images(
+    config: TrainConfig, classes: int, place: str, threads: int, show: Show
+) -> tuple[Architecture | Probe, Loads]:
+    """A classifier of images, and what decodes them, onto the device or into the run's folder."""
+    architecture = describe(config, classes)
     if (config.crop_padding or 0) > architecture.image_size:
         raise UsageError(
             f"crop_padding must not exceed the images' edge of {architecture.image_size}, not {config.crop_padding}."
         )
 
+    def loads(device: torch.device, folder: Path) -> tuple[Load, Load]:
+        def decode(samples: data_of.Samples, rows: NDArray[np.int64]) -> tuple[Pixels, NDArray[np.int64]]:
+            return load_pixels(
+                samples,
+                rows,
+                architecture.preprocessing,
+                device,
+                place=place,
+                folder=folder,
+                workers=threads,
+                report=lambda done, total: show("decoding", done, total),
+            )
 
-def _decoder(
-    architecture: Architecture,
-    engine: Engine,
-    place: str,
-    folder: Path,
-    threads: int,
+        return decode, decode
+
+    return architecture, loads
+
+
+def _on_embeddings(
     config: TrainConfig,
-    report: Progress,
-) -> Load:
-    """What decodes samples for the networks, onto the device or into the folder."""
+    index: CleanIndex,
+    named: str | Path | None,
+    embed_test: Callable[[Fingerprint], Embeddings],
+) -> tuple[Architecture | Probe, Loads]:
+    """A probe, and what finds its embeddings: the cache behind the index, and the same encoder for the test set."""
+    cache = cache_behind(index, named)
+    encoder = cache.info.fingerprint
 
-    def decode(samples: data_of.Samples, rows: NDArray[np.int64]) -> tuple[Pixels, NDArray[np.int64]]:
-        return load_pixels(
-            samples,
-            rows,
-            architecture.preprocessing,
-            engine.device,
-            place=place,
-            folder=folder,
-            workers=threads,
-            report=lambda done, total: report(TrainProgress("decoding", done, total, epochs=config.epochs)),
-        )
+    def loads(device: torch.device, folder: Path) -> tuple[Load, Load]:
+        def find(samples: data_of.Samples, rows: NDArray[np.int64]) -> tuple[Pixels, NDArray[np.int64]]:
+            return find_vectors(samples.ids, rows, cache.read(), device)
 
-    return decode
+        def find_test(samples: data_of.Samples, rows: NDArray[np.int64]) -> tuple[Pixels, NDArray[np.int64]]:
+            return find_vectors(samples.ids, rows, embed_test(encoder), device)
+
+        return find, find_test
+
+    return Probe(PROBE, config.probe_hidden, len(index.class_names), encoder), loads
 
 
-def _networks(architecture: Architecture, engine: Engine, config: TrainConfig) -> list[nn.Module]:
+def _networks(architecture: Architecture | Probe, engine: Engine, config: TrainConfig) -> list[nn.Module]:
     """As many as the configuration trains, each with weights of its own draw."""
     networks = []
     for number in range(config.networks):

@@ -39,6 +39,15 @@ def train(
         Path | None,
         typer.Option(help="Where the index's images lie now, if they were moved.", rich_help_panel="Source"),
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --model probe: cache that the index was made from, by default the only one below .clipaudit of"
+            " the index's source and model.",
+            show_default=False,
+            rich_help_panel="Source",
+        ),
+    ] = None,
     names: options.Names = None,
     pixels: Annotated[str, options.declared(PIXELS)] = "auto",
     workers: options.Workers = None,
@@ -67,6 +76,7 @@ def train(
             test_options=SourceOptions(names=read_names(names)) if names else None,
             truth=truth,
             images=images,
+            embeddings=embeddings,
             device=device,
             precision=precision,
             pixels=pixels,

@@ -68,6 +68,8 @@ class _Batch:
     is_last: bool
 
 
+# Why a sample is unreadable whose image could be decoded.
+NOT_FINITE = "the model gave no finite embedding (NaN or infinity)"
 Prepared = tuple[Pixels, ImageFacts]
 Measurer = Callable[[bytes, Image.Image], Measures]
 Decoded = tuple[_Batch, list[Prepared | ImageError]]
@@ -197,7 +199,7 @@ class Pipeline:
             # The first time that anything waits for the device: the model is already busy with the next part.
             vectors = features.cpu().numpy()
             for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
-                part.reasons[rows[row]] = "the model gave no finite embedding (NaN or infinity)"
+                part.reasons[rows[row]] = NOT_FINITE
                 vectors[row] = 0
             part.vectors[rows] = vectors
         self._store.write_part(part.name, part.samples, part.vectors, part.reasons, part.facts)

@@ -6,9 +6,14 @@ augmented at once, those images together that have the same sub-policy. So the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from clipaudit.errors import UsageError
+from clipaudit.training.config import TrainConfig
+
+Augment = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Augmentation:
@@ -51,3 +56,11 @@ class Augmentation:
                 part = step(part) if step else part
             result[rows] = (part.clamp(0, 1) * 255).round().to(torch.uint8)
         return result
+
+
+def augmentation_of(config: TrainConfig, image_size: int | None) -> Augment:
+    """What happens to images of this size before each step. Embeddings, which have no such size, stay as they are."""
+    if image_size is None:
+        return lambda embeddings: embeddings
+    padding = image_size // 8 if config.crop_padding is None else config.crop_padding
+    return Augmentation(config.policy, image_size, padding, config.flip)

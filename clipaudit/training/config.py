@@ -10,12 +10,16 @@ from clipaudit.errors import UsageError
 from clipaudit.options import Option, Options, option
 from clipaudit.options.kinds import SEED, SHARE, Choice, Numbers, Range, Switch, Text
 
-PREACT = "preact-resnet18"
+PREACT, PROBE = "preact-resnet18", "probe"
 EPOCHS = Range(0, 100_000, whole=True)
 WIDTH = Range(1, 512, whole=True, unit="channels")
 IMAGE_SIZE = Range(8, 4096, whole=True, unit="pixels")
+HIDDEN = Range(0, 65_536, whole=True, unit="units")
 _POLICIES = {"cifar10": "", "imagenet": "", "svhn": "", "none": ""}
 _MODEL, _TRAINING = "Model", "Training"
+# Options that only one kind of model has a use for.
+_OF_IMAGES = ("pretrained", "image_size", "width", "flip", "policy", "crop_padding")
+_OF_PROBE = ("probe_hidden",)
 
 
 def _methods() -> Mapping[str, Any]:
@@ -52,8 +56,12 @@ class TrainConfig(Options, metaclass=_ByMethod):
     model: str = option(
         PREACT,
         Text("the name of a model"),
-        f"Classifier: {PREACT}, folder or hub id of an image classifier of transformers, or timm:NAME",
+        f"Classifier: {PREACT}, folder or hub id of an image classifier of transformers, timm:NAME, or {PROBE} (a head"
+        " on the embeddings)",
         panel=_MODEL,
+    )
+    probe_hidden: int = option(
+        0, HIDDEN, "Width of the probe's hidden layer", panel=_MODEL, note=f"0 is a linear probe; only for {PROBE}"
     )
     pretrained: bool = option(True, Switch(), "Start from the model's own weights where it has some", panel=_MODEL)
     image_size: int | None = option(None, IMAGE_SIZE, "Edge length of the images", panel=_MODEL, unset="the model's")
@@ -131,8 +139,12 @@ class TrainConfig(Options, metaclass=_ByMethod):
         return TrainConfig(**{name: value for name, value in content.items() if name in names})
 
     def refuse_idle(self, given: Collection[str]) -> None:
-        """UsageError where one of these fields belongs to another method, or to none."""
+        """UsageError where one of these fields belongs to another method or kind of model, or to none."""
         _refuse([name for name in given if name in foreign(self.method)], self.method)
+        idle, owner = (_OF_IMAGES, "models of images") if self.model == PROBE else (_OF_PROBE, f"the model {PROBE}")
+        for name in given:
+            if name in idle:
+                raise UsageError(f"{name} belongs to {owner}, not to {self.model}. Leave out one of them.")
         super().refuse_idle(given)
 
     def learning_rate_in(self, epoch: int) -> float:

@@ -14,8 +14,9 @@ from clipaudit.options.shared import TRAIN_PRECISION
 from clipaudit.training.methods.base import Look
 from clipaudit.training.models import Architecture
 from clipaudit.training.pixels import Pixels
+from clipaudit.training.probe import Probe
 
-# Values (3 h w an image) of the images that pass a network together when nothing is learned.
+# Values (3 h w an image, d an embedding) of the samples that pass a network together when nothing is learned.
 VALUES_A_LOOK = 1 << 23
 
 
@@ -25,18 +26,22 @@ class Engine:
     Args:
         device: Where to compute.
         precision: "bfloat16" (mixed: weights stay float32), "float32", or "auto": mixed on a GPU that computes in it.
-        architecture: Image size, mean and deviation.
+        architecture: Of the networks: it says what a sample is, and how images are normalised.
     """
 
-    def __init__(self, device: torch.device, precision: str, architecture: Architecture) -> None:
+    def __init__(self, device: torch.device, precision: str, architecture: Architecture | Probe) -> None:
         precision = TRAIN_PRECISION.take(precision)
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         self.device = device
         self.precision = ("bfloat16" if native else "float32") if precision == "auto" else precision
-        self.image_size = architecture.image_size
+        self.sample_values = architecture.sample_values
+        self.image_size: int | None = None
         # Channels last is what convolutions in half precision are fastest in on a GPU. On a CPU it gains little, and
         # oneDNN's AVX2 kernel writes out of bounds in it where channels are few (benchmarks/channels_last.py).
         self._layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        if isinstance(architecture, Probe):
+            return
+        self.image_size = architecture.image_size
         self._mean = 255 * torch.tensor(architecture.mean, device=device).view(1, 3, 1, 1)
         self._std = 255 * torch.tensor(architecture.std, device=device).view(1, 3, 1, 1)
 
@@ -50,7 +55,9 @@ class Engine:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """(b, 3, h, w) uint8 to float32, in the layout of the networks."""
+        """(b, 3, h, w) uint8 to float32, in the layout of the networks; (b, d) embeddings as they are."""
+        if self.image_size is None:
+            return images
         return ((images.float() - self._mean) / self._std).contiguous(memory_format=self._layout)
 
     @contextmanager
@@ -69,7 +76,7 @@ class Engine:
             What each network sees, and last what they see together (mean probabilities), as arrays of n; NaN and -1 for
             rows that were not asked for. One network alone is both.
         """
-        batch = max(1, VALUES_A_LOOK // (3 * self.image_size**2))
+        batch = max(1, VALUES_A_LOOK // self.sample_values)
         shares = [rows[start : start + batch] for start in range(0, len(rows), batch)]
         seen: list[list[torch.return_types.max]] = [[] for _ in range(len(networks) + (len(networks) > 1))]
         for network in networks:

@@ -17,6 +17,7 @@ from clipaudit.errors import ModelError, UsageError
 from clipaudit.images.decoding import Preprocessing
 from clipaudit.training.config import PREACT, TrainConfig
 from clipaudit.training.preact import PreActResNet18
+from clipaudit.training.probe import Probe, head
 
 TIMM = "timm:"
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -57,6 +58,16 @@ class Architecture:
         return cls(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
 
     @property
+    def sample_values(self) -> int:
+        """Numbers in an image."""
+        return 3 * self.image_size**2
+
+    @property
+    def sees(self) -> str:
+        """What a sample is, in words."""
+        return f"Images of {self.image_size} x {self.image_size} pixels"
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """From an image of any size to the model's."""
         size = self.image_size
@@ -88,12 +99,16 @@ def describe(config: TrainConfig, classes: int) -> Architecture:
     return _describe_hugging_face(config, classes)
 
 
-def build(architecture: Architecture, *, pretrained: bool = False) -> nn.Module:
-    """The classifier, (b, 3, h, w) normalised images to (b, K) logits; its weights are random unless pretrained.
+def build(architecture: Architecture | Probe, *, pretrained: bool = False) -> nn.Module:
+    """The classifier, (b, 3, h, w) normalised images or (b, d) embeddings to (b, K) logits.
+
+    Its weights are random unless pretrained.
 
     Raises:
         ModelError: pretrained weights cannot be loaded.
     """
+    if isinstance(architecture, Probe):
+        return head(architecture)
     name, classes = architecture.model, architecture.classes
     if name == PREACT:
         return PreActResNet18(classes, architecture.width)

@@ -35,10 +35,10 @@ Report = Callable[[int, int], None]
 
 
 class Pixels(Protocol):
-    """n decoded images of one size."""
+    """n decoded images of one size, or in their place n embeddings (`clipaudit.training.probe.Vectors`)."""
 
     def blocks(self, blocks: Sequence[NDArray[np.int64]]) -> Iterator[torch.Tensor]:
-        """For each array of b row numbers a (b, 3, height, width) uint8 tensor on the device."""
+        """For each array of b row numbers a (b, 3, height, width) uint8 tensor on the device, or (b, d) float32."""
         ...
 
 
@@ -117,7 +117,7 @@ def load_pixels(
     size = preprocessing.crop or (preprocessing.target, preprocessing.target)
     shape = (len(samples), *size, 3)
     needed = math.prod(shape)
-    in_memory = place == "device" or (place == "auto" and needed <= _memory_limit(device))
+    in_memory = place == "device" or (place == "auto" and needed <= memory_limit(device))
     images = np.zeros(shape, np.uint8) if in_memory else _unnamed_file(folder, shape, needed)
     unreadable = _decode_into(images, samples, rows, preprocessing, workers, report)
     if in_memory:
@@ -152,7 +152,8 @@ def _decode_into(
     return np.array(sorted(reasons), np.int64)
 
 
-def _memory_limit(device: torch.device) -> int:
+def memory_limit(device: torch.device) -> int:
+    """Bytes of a device that samples may take."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 2
     return HOST_LIMIT

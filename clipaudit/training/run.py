@@ -30,7 +30,7 @@ class TrainProgress:
     """Where a run stands.
 
     Attributes:
-        stage: "reading", "decoding" or "training".
+        stage: "reading", "decoding" or "training"; with a probe "embedding" (its test set) in place of "decoding".
         done: Images decoded, or trained on in this epoch.
         total: How many there are to do; 0 where that is not known.
         epoch: Epochs finished.
@@ -100,8 +100,8 @@ class Material:
     notes: tuple[str, ...]
 
 
-def decode_material(data: TrainingSet, test: Samples | None, load: Load) -> Material:
-    """Decode everything once; images that cannot be read take no part, and a note says how many.
+def load_material(data: TrainingSet, test: Samples | None, load: Load, load_test: Load) -> Material:
+    """Load everything once; images that cannot be read take no part, and a note says how many.
 
     Raises:
         SourceError: no image of the clean subset can be read.
@@ -115,7 +115,7 @@ def decode_material(data: TrainingSet, test: Samples | None, load: Load) -> Mate
     if len(unreadable):
         notes.append(f"{len(unreadable):,} image(s) of the index can no longer be read and take no part")
     if test is not None:
-        test_pixels, gone = load(test, np.arange(len(test)))
+        test_pixels, gone = load_test(test, np.arange(len(test)))
         judges.append(HeldOut("test", test_pixels, test.labels, np.setdiff1d(np.arange(len(test)), gone)))
         notes += [f"{len(gone):,} test image(s) cannot be read and are not judged"] if len(gone) else []
     elif data.held_out.any():

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
+from clipaudit.cache.info import FINGERPRINT
+from clipaudit.checked import fault_of
 from clipaudit.errors import UsageError
 from clipaudit.options.kinds import COUNT, SHARE, Range
-from clipaudit.training.config import IMAGE_SIZE, WIDTH, TrainConfig
+from clipaudit.training.config import HIDDEN, IMAGE_SIZE, PROBE, WIDTH, TrainConfig
 from clipaudit.training.models import Architecture
+from clipaudit.training.probe import Probe
 
 _CLASSES = Range(1, 1_000_000, whole=True)
 
@@ -59,13 +62,30 @@ def check_history(rows: Any, best_epoch: Any, epochs: int) -> None:
     _take(Range(1, len(rows), whole=True), "the best epoch", best_epoch)
 
 
+def architecture_class(content: Any) -> type[Architecture] | type[Probe]:
+    """The class of the architecture that a run.json describes."""
+    return Probe if isinstance(content, dict) and content.get("model") == PROBE else Architecture
+
+
 def _check_architecture(content: Any) -> None:
-    names = Architecture.__dataclass_fields__.keys()
+    kind = architecture_class(content)
+    names = kind.__dataclass_fields__.keys()
     _require(isinstance(content, dict) and content.keys() == names, "architecture is missing or incomplete")
     _require(isinstance(content["model"], str), "the architecture's model is no name")
+    _take(_CLASSES, "the architecture's classes", content["classes"])
+    check = _check_head if kind is Probe else _check_network
+    check(content)
+
+
+def _check_head(content: Mapping[str, Any]) -> None:
+    _take(HIDDEN, "the architecture's hidden", content["hidden"])
+    if fault := fault_of(content["encoder"], FINGERPRINT):
+        raise ValueError(f"in the architecture's encoder, {fault}")
+
+
+def _check_network(content: Mapping[str, Any]) -> None:
     for name, numbers in (("width", WIDTH), ("image_size", IMAGE_SIZE)):
         _take(numbers, f"the architecture's {name}", content[name])
-    _take(_CLASSES, "the architecture's classes", content["classes"])
     for name, numbers in (("mean", Range(-10.0, 10.0)), ("std", Range(1e-6, 10.0))):
         values = content[name]
         _require(isinstance(values, list) and len(values) == 3, f"the architecture's {name} is not of three channels")

@@ -11,7 +11,8 @@ from clipaudit import __version__
 from clipaudit.checked import refuse_unknown
 from clipaudit.training.config import TrainConfig, train_options
 from clipaudit.training.models import Architecture
-from clipaudit.training.run_check import check_facts
+from clipaudit.training.probe import Probe
+from clipaudit.training.run_check import architecture_class, check_facts
 
 # What a run is: another value of any of these is another run.
 _IDENTITY = ("config", "index_fingerprint", "test", "architecture")
@@ -36,7 +37,7 @@ class RunFacts:
     index_source: str
     test: str | None
     class_names: list[str]
-    architecture: Architecture
+    architecture: Architecture | Probe
     clipaudit: str = __version__
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,10 +64,11 @@ class RunFacts:
             NewerError: there is a field that this version does not know; the message is its name.
             ValueError: something is not valid; the message completes "run.json is damaged: ...".
         """
-        parts = {"config": train_options(), "architecture": _names(Architecture)}
+        kind = architecture_class(content.get("architecture"))
+        parts = {"config": train_options(), "architecture": _names(kind)}
         refuse_unknown(content, _names(cls), parts)
         config = check_facts(content)
-        return cls(**{**content, "config": config, "architecture": Architecture.from_dict(content["architecture"])})
+        return cls(**{**content, "config": config, "architecture": kind.from_dict(content["architecture"])})
 
     def differences(self, wanted: RunFacts) -> list[str]:
         """In words, each fact that makes `wanted` another run."""
@@ -77,7 +79,7 @@ class RunFacts:
                 changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
                 words += [
                     "the model has changed"
-                    if key == "hugging_face"
+                    if key in ("hugging_face", "encoder")
                     else f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
                     for key in changed
                 ]
@@ -88,5 +90,5 @@ class RunFacts:
         return words
 
 
-def _names(kind: type[RunFacts] | type[Architecture]) -> list[str]:
+def _names(kind: type[RunFacts] | type[Architecture] | type[Probe]) -> list[str]:
     return [field.name for field in fields(kind)]

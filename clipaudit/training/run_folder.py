@@ -17,6 +17,7 @@ from clipaudit.files import irregular, read_bounded, remove_stale, write_atomica
 from clipaudit.text import printable
 from clipaudit.training.curve import training_curve
 from clipaudit.training.models import Architecture
+from clipaudit.training.probe import Probe
 from clipaudit.training.run_check import digest_of
 from clipaudit.training.run_facts import RunFacts
 
@@ -103,7 +104,7 @@ class RunFolder:
         return self.path / "best.safetensors"
 
     @property
-    def architecture(self) -> Architecture:
+    def architecture(self) -> Architecture | Probe:
         """Of the networks whose weights are here."""
         return self.facts.architecture
 
@@ -145,12 +146,12 @@ def model_card(facts: RunFacts, history: History, best_epoch: int, notes: Sequen
         "by its accuracy on the held-out share" if last.get("val_accuracy") is not None else "because it is the last"
     )
     names = ", ".join(map(printable, facts.class_names[:20])) + (", ..." if len(facts.class_names) > 20 else "")
-    size, settings = architecture.image_size, json.dumps(facts.config.to_dict(), indent=2)
+    settings = json.dumps(facts.config.to_dict(), indent=2)
     table = "\n".join(["| accuracy on | best weights | last weights |", "|---|---|---|", *measured])
     sections = [
         "---\nlibrary_name: clipaudit\npipeline_tag: image-classification\n---",
         f"# {architecture.model}, trained with {facts.config.title}",
-        f"{len(facts.class_names):,} classes: {names}. Images of {size} x {size} pixels.",
+        f"{len(facts.class_names):,} classes: {names}. {printable(architecture.sees)}.",
         f"Trained on the clean index of {printable(facts.index_source)} for {len(history):,} epochs."
         f" The best weights are those of epoch {best_epoch}, chosen {chosen}; the test set chose nothing.",
         table if measured else "No accuracy was measured: there was no test set, and nothing was held out.",

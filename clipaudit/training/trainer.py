@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clipaudit.errors import RunError
-from clipaudit.training.augment import Augmentation
+from clipaudit.training.augment import augmentation_of
 from clipaudit.training.config import TrainConfig
 from clipaudit.training.engine import Engine
 from clipaudit.training.methods.base import Batch, Epoch, Look, Method
 from clipaudit.training.pixels import Pixels
 
-# Bytes of the uint8 images that are augmented together, for as many steps as they last.
-BLOCK_BYTES = 64 << 20
+# Values of the samples (bytes of uint8 images) that are augmented together, for as many steps as they last.
+VALUES_A_BLOCK = 64 << 20
 
 Report = Callable[[int, int], None]
 
@@ -59,9 +59,7 @@ class Trainer:
             for network in self.networks
         ]
         self.n_trained = 0
-        size = engine.image_size
-        padding = size // 8 if config.crop_padding is None else config.crop_padding
-        self._augment = Augmentation(config.policy, size, padding, config.flip)
+        self._augment = augmentation_of(config, engine.image_size)
 
     def train_epoch(self, number: int, looks: Sequence[Look], report: Report) -> EpochResult:
         """Train every network for one epoch, counted from 0; it depends on nothing but weights, looks and its number.
@@ -97,7 +95,7 @@ class Trainer:
         mixings = torch.from_numpy(np.maximum(mixing, 1 - mixing).astype(np.float32)).to(device)
         partners = torch.from_numpy(generator.permuted(np.tile(np.arange(width), (steps, 1)), axis=1)).to(device)
         targets = torch.from_numpy(epoch.targets).to(device)
-        at_once = max(1, BLOCK_BYTES // (width * 3 * self.engine.image_size**2))
+        at_once = max(1, VALUES_A_BLOCK // (width * self.engine.sample_values))
         starts = range(0, steps, at_once)
         blocks = self._pixels.blocks([epoch.rows[start : start + at_once].ravel() for start in starts])
         losses: list[float] = []
