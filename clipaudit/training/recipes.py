@@ -23,7 +23,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     | {"theta_r": 0.7, "theta_r_prime": 1.0, "beta": 0.5, "batch_size": 64, "epochs": 150, "milestones": (80, 120)}
     | {"model": "timm:inception_resnet_v2", "pretrained": False},
     "clothing1m": _IMAGENET | {"model": "microsoft/resnet-50", "pretrained": True},
-    # Not published, and not tuned: held-out samples did not tell learning rates apart (docs/benchmarks.md).
+    # Not published, and not tuned (docs/benchmarks.md).
     PROBE: {"model": PROBE, "epochs": 20, "milestones": (12, 17), "batch_size": 256, "learning_rate": 0.02}
     | {"warm_up": 4, "ramp_up": 4},
 }
