@@ -157,9 +157,7 @@ def test_machines_are_shared_out(
     assert shares(nodes, workers, use_gpus=use_gpus) == expected
 
 
-def test_what_no_cluster_can_do_is_refused(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_no_cluster_can_do_is_refused(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="too few for 9 worker"):
         shares([{"CPU": 64, "GPU": 8}], 9, use_gpus=True)
     with pytest.raises(UsageError, match="no effect without engine ray"):
