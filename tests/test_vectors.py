@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,10 @@ from vector_parts import InParts
 from clipaudit.auditing.method import Scores, score
 from clipaudit.config import AuditConfig
 from clipaudit.errors import ClipAuditError
-from clipaudit.estimates import InMemory, Problem, Vectors
+from clipaudit.estimates import InMemory, Problem, Vectors, ZeroShot, estimate
 from clipaudit.estimates.joint import Joint
 from clipaudit.estimates.logistic import fit_logistic_regression
+from clipaudit.estimates.off_topic import off_topic
 from clipaudit.vocabulary import ESTIMATES
 
 N, D, K = 900, 24, 4
@@ -115,6 +118,24 @@ def test_memory_is_not_copied_by_chunks_and_gives_rows_by_number() -> None:
         assert torch.equal(held.take(rows), images[rows])
         ((part, chunk),) = [pair for pair in held.subset(rows).chunks(10) if pair[0].stop == 4]
         assert torch.equal(chunk, images[rows][part])
+
+
+def test_no_pass_asks_for_more_of_the_matrix_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels, texts = samples()
+    most = 1 << 14
+    monkeypatch.setattr("clipaudit.estimates.base.CHUNK_BYTES", most)
+    asked: list[int] = []
+
+    class Watched(InMemory):
+        def chunks(self, rows: int) -> Iterator[tuple[slice, Tensor]]:
+            asked.append(rows)
+            return super().chunks(rows)
+
+    vectors, confirmed = Watched(images), np.arange(N) % 4 != 0
+    estimate([ZeroShot(texts, range(K), 0.07)], vectors, labels)
+    off_topic(vectors, texts, range(K), torch.eye(9, D).flip(1), 0.01, confirmed)
+    assert len(asked) > 4
+    assert max(asked) * 4 * D <= most
 
 
 def test_an_estimate_is_made_once_and_again_only_where_other_samples_are_kept() -> None:

@@ -147,7 +147,8 @@ def _chunks(
         None if first is None else torch.from_numpy(first).to(device),
     )
     estimators = [fitted(term, problem) for term in terms]
-    size = rows_at_once(max(estimator.row_bytes for estimator in estimators) + 12 * problem.n_classes)
+    row_bytes = max(estimator.row_bytes for estimator in estimators) + 12 * problem.n_classes
+    size = rows_at_once(row_bytes, vectors.dimension)
     before = np.concatenate([[0], np.cumsum(readable)])
     for start in range(0, len(readable), size):
         stop = min(start + size, len(readable))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from clipaudit.errors import UsageError
 
 # Queries, and vectors of a cell, that are multiplied at once.
-ROWS_AT_ONCE, MEMBERS_AT_ONCE = 1 << 13, 1 << 12
+ROWS_AT_ONCE, MEMBERS_AT_ONCE = 1 << 13, 1 << 9
 # Cells grow with the square root of the number of vectors; so do the vectors that they are drawn by, up to a bound.
 MOST_CELLS, TRAIN_ROWS_PER_CELL, MOST_TRAIN_ROWS, TRAIN_STEPS = 1 << 15, 50, 1 << 17, 5
 PROBED_CELLS = 8

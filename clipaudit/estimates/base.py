@@ -81,7 +81,9 @@ def estimate(
         for _ in estimators
     ]
     suggested, probability = torch.empty(n, dtype=torch.int64, device=device), torch.empty(n, device=device)
-    for part, chunk in vectors.chunks(rows_at_once(max(estimator.row_bytes for estimator in estimators))):
+    for part, chunk in vectors.chunks(
+        rows_at_once(max(estimator.row_bytes for estimator in estimators), vectors.dimension)
+    ):
         rows = torch.arange(part.start, part.stop, device=device)
         mean = torch.zeros((), device=device)
         for estimator, result in zip(estimators, results, strict=True):
@@ -93,6 +95,11 @@ def estimate(
     return results, suggested, probability
 
 
-def rows_at_once(row_bytes: int) -> int:
-    """How many rows have a temporary memory of CHUNK_BYTES together."""
-    return max(1, CHUNK_BYTES // row_bytes)
+def rows_at_once(row_bytes: int, dimension: int = 0) -> int:
+    """How many rows have a temporary memory of CHUNK_BYTES together.
+
+    Args:
+        row_bytes: Of a row, beside its embedding.
+        dimension: Of the embeddings, where a chunk holds them, in single precision.
+    """
+    return max(1, CHUNK_BYTES // (row_bytes + 4 * dimension))

@@ -107,7 +107,7 @@ def _first_guess(
     nearness = (nouns @ classes.T).amax(1)
     far = nearness.argsort(stable=True)[: max(1, round(FARTHEST * len(nouns)))]
     guess, noun = torch.empty(n, device=device), torch.empty(n, dtype=torch.int64, device=device)
-    for part, chunk in vectors.chunks(rows_at_once(8 * (len(far) + len(classes)))):
+    for part, chunk in vectors.chunks(rows_at_once(8 * (len(far) + len(classes)), vectors.dimension)):
         to_nouns = chunk @ nouns[far].T
         best = (to_nouns * sharpness).logsumexp(1) / sharpness
         guess[part] = WEIGHT * best - (chunk @ classes.T).amax(1)
@@ -119,7 +119,7 @@ def _keys(vectors: Vectors, device: torch.device) -> Tensor:
     """(n,) int64: a hash of each embedding, so that neither names nor order matter, and copies stay together."""
     keys = torch.empty(len(vectors), dtype=torch.int64, device=device)
     odd = 2 * torch.arange(vectors.dimension, device=device) + 1
-    for part, chunk in vectors.chunks(rows_at_once(16 * vectors.dimension)):
+    for part, chunk in vectors.chunks(rows_at_once(16 * vectors.dimension, vectors.dimension)):
         keys[part] = ((chunk.view(torch.int32).long() >> 13) * odd * odd).sum(1) % 1_000_003
     return keys
 
@@ -137,7 +137,7 @@ def _separated(vectors: Vectors, guess: Tensor, confirmed: Tensor, keys: Tensor)
         return guess
     models = [_plane(vectors, off, on, fold != number, keys) for number in (0, 1)]
     result = torch.empty_like(guess)
-    for part, chunk in vectors.chunks(rows_at_once(8 * len(models))):
+    for part, chunk in vectors.chunks(rows_at_once(8 * len(models), vectors.dimension)):
         odds = torch.stack([model.log_proba(chunk) for model in models])
         result[part] = (odds[:, :, 1] - odds[:, :, 0]).gather(0, fold[part][None]).squeeze(0)
     return result
@@ -156,7 +156,7 @@ def _loneliness(vectors: Vectors, keys: Tensor) -> Tensor:
     others = vectors.take(chosen.sort().values)
     is_chosen = torch.zeros_like(keys).index_fill_(0, chosen, 1)
     result = torch.empty(len(keys), device=keys.device)
-    for part, chunk in vectors.chunks(rows_at_once(8 * len(others))):
+    for part, chunk in vectors.chunks(rows_at_once(8 * len(others), vectors.dimension)):
         nearest = (chunk @ others.T).topk(LONELY_NEIGHBOUR + 1).values
         # An image that was chosen is its own nearest neighbour.
         result[part] = 1 - nearest.gather(1, LONELY_NEIGHBOUR - 1 + is_chosen[part][:, None]).squeeze(1)

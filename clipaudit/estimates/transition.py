@@ -86,7 +86,7 @@ def _candidates(base: Estimator, vectors: Vectors, labels: Tensor, n_classes: in
     shape, device = (len(vectors), min(CANDIDATES, n_classes)), labels.device
     log_p = torch.empty(shape, device=device)
     classes = torch.empty(shape, dtype=torch.int32, device=device)
-    for part, chunk in vectors.chunks(rows_at_once(base.row_bytes + 8 * n_classes)):
+    for part, chunk in vectors.chunks(rows_at_once(base.row_bytes + 8 * n_classes, vectors.dimension)):
         of_all = base.log_proba(chunk, torch.arange(part.start, part.stop, device=device))
         best = of_all.scatter(1, labels[part, None], torch.inf).topk(shape[1], 1).indices
         log_p[part], classes[part] = of_all.gather(1, best), best.int()
