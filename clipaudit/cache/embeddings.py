@@ -41,7 +41,7 @@ from clipaudit.cache.parts import (
 )
 from clipaudit.cache.texts import read_texts, write_texts
 from clipaudit.errors import CacheError
-from clipaudit.files import read_bounded, remove_stale, write_atomically
+from clipaudit.files import read_bounded, remove_stale, require_file, write_atomically
 from clipaudit.options.arguments import typed
 from clipaudit.remote import to_path
 from clipaudit.samples.base import NOT_OPENED, Sample
@@ -334,7 +334,9 @@ def _is_border(sample_id: str) -> bool:
 
 
 def _unreadable_or_broken(file: Path) -> bool | None:
+    """See `holds_unreadable`; None of a broken file, or of one that is gone. CacheError where it may not be opened."""
     try:
+        require_file(file, CacheError)
         return holds_unreadable(file)
     except (OSError, ValueError, pa.ArrowException):
         return None

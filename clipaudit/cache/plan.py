@@ -1,12 +1,14 @@
 """The saved plan of a cache: `plan.parquet`, with the samples of each part in a row group of its own.
 
 Whoever embeds a part reads its row group and scans no source. A row group is checked by the name of its part, which is
-a hash of its rows; all else in the file by a checksum. A damaged plan is none: it is made again.
+a hash of its rows; all else in the file by a checksum. A damaged plan is none: it is made again. The file's time is
+that of the beginning of the scan.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -45,7 +47,6 @@ class PlanFacts:
         classes: Number of samples of each class.
         decided, notes: What the source said of itself.
         stamps: What the samples depend on beside the files of the images; see `clipaudit.samples.stamps`.
-        settled: Equal stamps prove that nothing has changed. Else the plan serves the run that made it.
     """
 
     key: str
@@ -54,7 +55,6 @@ class PlanFacts:
     decided: dict[str, str]
     notes: list[str]
     stamps: dict[str, Stamp]
-    settled: bool
 
 
 class SavedPlan:
@@ -112,7 +112,8 @@ class SavedPlan:
         opened = dict(source.stamps) if isinstance(source, Stamped) else {}
         return (
             self.facts.key == key
-            and self.facts.settled
+            and bool(self.facts.stamps)
+            and settled(self.facts.stamps, stamp(self.file)[1])
             and (not opened or opened == self.facts.stamps)
             and self.is_current()
         )
@@ -151,11 +152,15 @@ def write_plan(
                 scanned(classes.total())
             accept({name for name, _ in parts})
             stamps = dict(source.stamps) if isinstance(source, Stamped) else {}
-            # To look at each image of a store would be to list it, without what is new there.
-            is_far = is_remote(source.root) and source.access in (FILES, CROPS)
-            is_settled = bool(stamps) and not is_far and settled(stamps, began)
-            facts = PlanFacts(key, parts, dict(classes), source.decided(), source.notes(), stamps, is_settled)
+            # To look at each image of a store would be to list it, without what is new there; and a file there does not
+            # keep the time that it is given.
+            is_far = is_remote(store.path) or (is_remote(source.root) and source.access in (FILES, CROPS))
+            known = {} if is_far else stamps
+            facts = PlanFacts(key, parts, dict(classes), source.decided(), source.notes(), known)
             to.add_key_value_metadata({_FACTS: _json(facts)})
+        # Which stamps are settled depends on when the scan began. In the file, that would make other bytes each time.
+        file.flush()
+        os.utime(file.name, ns=(began, began))
         made.append(SavedPlan(store, facts))
 
     write_atomically(store.path / NAME, write)
