@@ -68,7 +68,7 @@ def test_a_late_fault_of_a_gpu_is_explained_and_leaves_no_part(
     monkeypatch.setattr(Encoder, "encode_images", lambda self, pixels: _Spoilt())
     with pytest.raises(ClipAuditError, match=r"cpu failed: CUDA error: device-side assert triggered\. Run the same"):
         clipaudit.embed(small_images, cache=tmp_path / "c", encoder=DIGITS)
-    assert not list((tmp_path / "c").rglob("*.parquet"))
+    assert not list((tmp_path / "c" / "parts").rglob("*.parquet"))
     monkeypatch.undo()
     assert clipaudit.embed(small_images, cache=tmp_path / "c", encoder=DIGITS).n_embedded == 24
 
