@@ -209,7 +209,7 @@ def test_the_test_set_chooses_nothing(digits: Digits, tmp_path: Path) -> None:
 
 
 def test_streamed_images_train_as_those_on_the_device(digits: Digits, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("clipaudit.training.trainer.BLOCK_BYTES", 30_000)
+    monkeypatch.setattr("clipaudit.training.trainer.VALUES_A_BLOCK", 30_000)
     config = replace(TINY, epochs=2)
     runs = [train(digits, tmp_path / place, config, pixels=place, workers=2) for place in ("device", "disk")]
     assert content(runs[0].folder) == content(runs[1].folder)
