@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.embed_speed import make_images, make_model
+from benchmarks.embed_speed import GEOMETRIES, make_images, make_model
 from benchmarks.s3_server import s3_server
 
 
@@ -85,7 +85,7 @@ def main() -> None:
         environment = json.loads(server.stdout.readline())
         os.environ.update(environment)
         model, images = Path(folder) / "model", Path(folder) / "images"
-        make_model(model)
+        make_model(model, GEOMETRIES["vit-b-32"])
         make_images(images, options.images, options.size)
         import fsspec
 
