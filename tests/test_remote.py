@@ -186,6 +186,9 @@ def test_a_whole_audit_in_a_bucket(
     assert {path.name for path in (bucket / "review").iterdir()} == {"review.html", "queue.csv"}
     assert not list(tmp_path.iterdir()), "nothing was written beside the bucket"
     index = clipaudit.read_index(str(bucket / "out" / "clean.parquet"))
+    cache, out = str(bucket / "cache"), str(bucket / "p.npy")
+    far, near = (clipaudit.pred_probs(index, place, cache=cache, device="cpu") for place in (out, None))
+    np.testing.assert_array_equal(far, near)
     assert index.metadata.source == f"{bucket}/images"
     assert index.table["path"][0].as_py() == f"{bucket}/images/{index.table['id'][0].as_py()}"
     written = [

@@ -18,7 +18,7 @@ from clipaudit.errors import CacheError, UsageError
 from clipaudit.files import write_atomically
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.options.arguments import typed
-from clipaudit.remote import to_path
+from clipaudit.remote import is_remote, to_path
 from clipaudit.text import excerpt
 from clipaudit.vocabulary import EstimateTerm
 
@@ -82,8 +82,10 @@ def pred_probs(
         chunks = _chunks(index, embeddings, texts, terms, target, report)
         if out is None:
             return _in_memory(chunks, shape)
-        write_atomically(to_path(out), lambda file: _write(chunks, shape, file))
-    written: Chunk = np.load(out, mmap_mode="r")
+        place = to_path(out)
+        write_atomically(place, lambda file: _write(chunks, shape, file))
+    # What lies on another machine cannot be mapped.
+    written: Chunk = np.load(place.open("rb")) if is_remote(place) else np.load(place, mmap_mode="r")
     return written
 
 

@@ -35,6 +35,7 @@ def predict(
     from clipaudit.calls.predict import predict as apply
     from clipaudit.cli.console import print_line, safe, stages
     from clipaudit.files import check_images, check_output, write_atomically
+    from clipaudit.remote import to_path
 
     check_output(out, [source, names])
     with stages() as show:
@@ -48,7 +49,8 @@ def predict(
             workers=workers,
             progress=lambda done: show(f"{done:,} images"),
         )
-    check_images(out, table["id"].to_pylist(), source if source.is_dir() else source.parent)
+    place = to_path(source)
+    check_images(out, table["id"].to_pylist(), place if place.is_dir() else place.parent)
     write_atomically(out, lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True))
     n_unreadable = table.num_rows - (pc.sum(pc.equal(table["status"], "ok")).as_py() or 0)
     print_line(f"[bold]{table.num_rows:,} images[/bold] from {safe(source)}")
