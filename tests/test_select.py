@@ -17,7 +17,9 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 import clipaudit
 from clipaudit import AuditConfig, CleanIndex
-from clipaudit.cache.embeddings import EmbeddingsCache
+from clipaudit.auditing.labels import audited_labels
+from clipaudit.cache.embeddings import Embeddings, EmbeddingsCache
+from clipaudit.cache.info import CacheInfo, Fingerprint
 from clipaudit.errors import CacheError, ClipAuditError, IndexFileError, PromptError, SourceError, UsageError
 
 Digits = tuple[Path, dict[str, str]]
@@ -116,6 +118,40 @@ def test_other_labels_on_the_same_embeddings(noisy_cache: Path, noisy_digits: Di
         clipaudit.select(noisy_cache, labels=["zero"] * 7, device="cpu")
     with pytest.raises(SourceError, match="at least two classes"):
         clipaudit.select(noisy_cache, labels=["zero"] * 600, device="cpu")
+
+
+@pytest.mark.parametrize("names", [None, ("no", "yes")])
+def test_labels_may_be_longer_together_than_one_array_of_text(names: tuple[str, str] | None) -> None:
+    long = [f"{text:>4000}" for text in ("0", "1")] if names else [letter * 4000 for letter in "ny"]
+    # The same thousand rows again and again: 2.4 GB to whoever makes one array of them, some megabytes here.
+    chunk, times = pa.array(long * 500), 600
+    ids, ok = pa.array(f"{row:06}" for row in range(1000 * times)), pa.array(["ok"] * 1000)
+    table = pa.table({"id": ids, "label": pa.chunked_array([chunk] * times), "status": pa.chunked_array([ok] * times)})
+    info = CacheInfo(Fingerprint("made-up", "", "made-up", {}, "float32", 4), 100.0, "source", "/", class_names=None)
+    found = audited_labels(Embeddings(table, np.zeros((0, 4), np.float16), info), None, names)
+    assert found.class_names == (["no", "yes"] if names else long)
+    assert found.indices.tolist() == [0, 1] * 300_000
+
+
+def test_an_unreadable_image_changes_nothing_about_the_others(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    write_class_folders(root, 80)
+    bad = sorted(root.rglob("*.png"))[5]
+    config = AuditConfig(folds=3, rounds=2, induced="logistic,neighbours", neighbours=5)
+    content, audits = bad.read_bytes(), []
+    for name, broken in (("broken", True), ("gone", False)):
+        bad.write_bytes(content[:20]) if broken else bad.unlink()
+        cache = clipaudit.embed(root, cache=tmp_path / name, encoder=DIGITS).cache
+        audits.append(clipaudit.select(cache, config=config, device="cpu"))
+    broken, gone = audits
+    assert len(broken) == len(gone) + 1
+    readable = broken.table.filter(pa.array(broken.readable))
+    for name in readable.column_names:
+        here, there = readable[name], gone.table[name]
+        if pa.types.is_floating(here.type):
+            np.testing.assert_allclose(here.to_numpy(), there.to_numpy(), atol=1e-4)
+        else:
+            assert here.to_pylist() == there.to_pylist(), name
 
 
 def test_unreadable_samples_keep_their_row(tmp_path: Path) -> None:

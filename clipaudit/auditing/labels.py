@@ -88,8 +88,8 @@ def listed_classes(names: Sequence[str]) -> str:
     return f"{len(names):,}: {', '.join(names[:CLASSES_LISTED])}{', ...' if len(names) > CLASSES_LISTED else ''}"
 
 
-def _own_labels(embeddings: Embeddings, names: Sequence[str] | None) -> pa.Array:
-    values = embeddings.table["label"].combine_chunks()
+def _own_labels(embeddings: Embeddings, names: Sequence[str] | None) -> pa.ChunkedArray:
+    values = embeddings.table["label"]
     if pc.any(pc.equal(values, "")).as_py():
         raise SourceError(
             f"{embeddings.info.source} came without labels. Name a file of them, with a row an id: --labels FILE or"
@@ -97,12 +97,12 @@ def _own_labels(embeddings: Embeddings, names: Sequence[str] | None) -> pa.Array
         )
     if not names:
         return values
-    encoded, reader = values.dictionary_encode(), LabelReader(names)
-    mapped = []
-    for number, label in enumerate(encoded.dictionary.to_pylist()):
-        first = embeddings.table["id"][pc.index(encoded.indices, number).as_py()]
+    distinct, reader = values.unique(), LabelReader(names)
+    numbers, mapped = pc.index_in(values, distinct), []
+    for number, label in enumerate(distinct.to_pylist()):
+        first = embeddings.table["id"][pc.index(numbers, number).as_py()]
         mapped.append(reader.read(label, f"{embeddings.info.source}, {first}"))
-    return pa.array(mapped).take(encoded.indices)
+    return pa.array(mapped).take(numbers)
 
 
 def _listed_labels(labels: object, n: int, names: Sequence[str] | None) -> pa.Array:

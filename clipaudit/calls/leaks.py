@@ -66,7 +66,9 @@ def find_leaks(cache: str | Path, against: Iterable[str | Path], *, index: Clean
 
 def _labelled(leaks: Sequence[Leak], index: CleanIndex) -> list[Leak]:
     """The leaks with the labels of an index; those that it has no row of keep their own."""
-    rows = pc.index_in(pa.array([leak.id for leak in leaks], pa.string()), index.table["id"].combine_chunks())
+    # One array of text would end at 2 GiB.
+    ids = index.table["id"].cast(pa.large_string()).combine_chunks()
+    rows = pc.index_in(pa.array([leak.id for leak in leaks], pa.large_string()), ids)
     names, labels = index.class_names, index.scored_labels()
     return [
         leak if row is None else replace(leak, label=names[labels[row]])

@@ -155,10 +155,12 @@ def _beside_columns(
         columns[OFF_TOPIC_SCORE] = spread(strangers.score)
         columns[LOOKS_LIKE] = spread(strangers.nouns, strangers.is_off_topic)
     if (copies := beside.copies) is not None:
-        firsts = ids.filter(pa.array(readable)).take(pa.array(copies.first)).to_pylist()
-        kinds = np.where(copies.near, NEAR, EXACT).astype(object)
-        columns[DUPLICATE_GROUP] = spread(np.asarray(firsts, object), copies.is_copy).cast(pa.string())
-        columns[DUPLICATE_KIND] = spread(kinds, copies.is_copy).cast(pa.string())
+        rows, is_copy = np.flatnonzero(readable), copies.is_copy
+        groups, kinds = np.full((2, len(is_copy)), None, object)
+        groups[is_copy] = ids.take(pa.array(rows[copies.first[is_copy]])).to_pylist()
+        kinds[is_copy] = np.where(copies.near[is_copy], NEAR, EXACT)
+        columns[DUPLICATE_GROUP] = spread(groups, is_copy).cast(pa.string())
+        columns[DUPLICATE_KIND] = spread(kinds, is_copy).cast(pa.string())
         columns[DUPLICATE_CONFLICT] = spread(copies.conflicting(labels[readable]))
     if (quality := beside.quality) is not None:
         for issue in ISSUES:

@@ -141,7 +141,7 @@ def _columns_fault(table: pa.Table, columns: Sequence[Column]) -> str | None:
 def _is_plain(kind: pa.DataType) -> bool:
     """A value that every export can write; columns of the user's own may be others than ours."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    tests = (_is_text_type, _is_number_type, pa.types.is_boolean, pa.types.is_null)
+    tests = (_is_text_type, is_number_type, pa.types.is_boolean, pa.types.is_null)
     return any(test(kind) for test in tests)
 
 
@@ -174,7 +174,8 @@ def _is_text_type(kind: pa.DataType) -> bool:
     return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
-def _is_number_type(kind: pa.DataType) -> bool:
+def is_number_type(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds numbers."""
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
@@ -182,8 +183,8 @@ _KINDS = {
     TEXT: ("text", _is_text_type),
     CLASS: ("class names", _is_text_type),
     FLAG: ("true and false", pa.types.is_boolean),
-    SINGLE: ("numbers", _is_number_type),
-    DOUBLE: ("numbers", _is_number_type),
+    SINGLE: ("numbers", is_number_type),
+    DOUBLE: ("numbers", is_number_type),
 }
 
 

@@ -26,6 +26,7 @@ from clipaudit.index.check import (
     checked_table,
     columns_of,
     content_digest,
+    is_number_type,
 )
 from clipaudit.index.copies import copies_in
 from clipaudit.index.document import FORMAT, parsed_metadata, renamed, without_metadata
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLASSES_IN_A_MESSAGE = 10
+# Whoever reads a file of many samples has room for these.
+ROWS_A_GROUP = 1 << 17
 _METADATA_KEY, _DIGEST_KEY = b"clipaudit", b"clipaudit.digest"
 
 
@@ -263,9 +266,10 @@ class CleanIndex:
         table = with_indices(self.table, self.class_names)
         said = {_METADATA_KEY: document, _DIGEST_KEY: digest, KEY: features(table, self.class_names)}
         table = table.replace_schema_metadata(said)
-        write_atomically(
-            to_path(path), lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-        )
+        # Numbers hardly repeat: a dictionary of them would make the file larger.
+        repeated = [field.name for field in table.schema if not is_number_type(field.type)]
+        how: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": repeated}
+        write_atomically(to_path(path), lambda file: pq.write_table(table, file, ROWS_A_GROUP, **how))
 
     def _bools(self, column: str) -> NDArray[np.bool_]:
         return np.asarray(pc.fill_null(self.table[column], False).to_numpy())

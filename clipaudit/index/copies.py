@@ -61,9 +61,10 @@ def copies_in(table: pa.Table) -> IndexCopies | None:
     """The copies in an index's table; None where nobody looked for them."""
     if DUPLICATE_GROUP not in table.column_names:
         return None
-    codes = table[DUPLICATE_GROUP].combine_chunks().dictionary_encode().indices
+    groups = table[DUPLICATE_GROUP]
+    numbers = pc.index_in(groups, groups.unique().drop_null())
     return IndexCopies(
-        pc.fill_null(codes, -1).to_numpy().astype(np.int64),
+        pc.fill_null(numbers, -1).to_numpy().astype(np.int64),
         np.asarray(pc.fill_null(pc.equal(table[DUPLICATE_KIND], NEAR), False).to_numpy()),
         np.asarray(pc.fill_null(table[DUPLICATE_CONFLICT], False).to_numpy()),
     )

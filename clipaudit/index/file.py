@@ -33,7 +33,7 @@ def read_table(path: Path) -> pa.Table:
         texts = [field.name for field in schema if _is_text(field.type)]
         # Each distinct text once, however often it comes.
         with pq.ParquetFile(library_input(path), page_checksum_verification=True, read_dictionary=texts) as file:
-            table = _read(path, file).cast(schema)
+            table = _read(path, file, schema)
         table.validate(full=True)
     except FileNotFoundError:
         raise IndexFileError(f"{path} does not exist. Make a clean index with: clipaudit select --out {path}") from None
@@ -42,13 +42,13 @@ def read_table(path: Path) -> pa.Table:
     return table
 
 
-def _read(path: Path, file: pq.ParquetFile) -> pa.Table:
-    batches, needed = [], 0
+def _read(path: Path, file: pq.ParquetFile, schema: pa.Schema) -> pa.Table:
+    tables, needed = [schema.empty_table()], 0
     for batch in file.iter_batches(_ROWS_AT_ONCE):
-        batches.append(batch)
         needed += sum(map(_decoded_bytes, batch.columns))
         _refuse_above_limit(path, needed)
-    return pa.Table.from_batches(batches, batches[0].schema if batches else file.schema_arrow)
+        tables.append(pa.Table.from_batches([batch]).cast(schema))
+    return pa.concat_tables(tables)
 
 
 def _decoded_bytes(column: pa.Array) -> int:

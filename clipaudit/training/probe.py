@@ -106,7 +106,9 @@ def find_vectors(
     Raises:
         SourceError: a sample is not in the cache.
     """
-    found = pc.index_in(pa.array(ids, pa.string()), value_set=embeddings.table["id"].combine_chunks())
+    # One array of text would end at 2 GiB.
+    embedded = embeddings.table["id"].cast(pa.large_string()).combine_chunks()
+    found = pc.index_in(pa.array(ids, pa.large_string()), value_set=embedded)
     if found.null_count:
         first = ids[pc.index(pc.is_null(found), True).as_py()]
         raise SourceError(
