@@ -52,6 +52,12 @@ def test_two_processes_audit_as_one(noisy_cache: Path, preset: str) -> None:
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_audit_as_one(noisy_cache: Path) -> None:
+    assert_equal(*(clipaudit.select(noisy_cache, device="cuda", data_parallel=n) for n in (1, 2)))
+
+
 def test_three_processes_and_a_fit_on_a_sample_first() -> None:
     x, y = clip_like(3000, 48, 6, 3)
     config = AuditConfig(zero_shot=False, fit_samples=1000, folds=2)
