@@ -52,14 +52,10 @@ def make_data(n: int, d: int, k: int, seed: int) -> tuple[Array, Array]:
     return torch.nn.functional.normalize(x, dim=1).half().numpy(), labels.numpy()
 
 
-def ours_logistic(x: Array, y: Array, k: int) -> Array:
+def ours_logistic(x: Array, y: Array, k: int, device: str = "cpu") -> Array:
     """(n, K) probabilities by clipaudit."""
-    return (
-        fit_logistic_regression(InMemory(torch.from_numpy(x)), torch.from_numpy(y), k)
-        .log_proba(torch.from_numpy(x))
-        .exp()
-        .numpy()
-    )
+    vectors, labels = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+    return fit_logistic_regression(InMemory(vectors), labels, k).log_proba(vectors).exp().cpu().numpy()
 
 
 def sklearn_logistic(x: Array, y: Array, k: int, tol: float = 1e-7) -> Array:
@@ -83,9 +79,10 @@ def losses_of(n: int, k: int, seed: int) -> tuple[Array, Array]:
     return np.abs(np.where(wrong, generator.normal(4, 1.5, n), generator.gamma(1, 0.5, n))), labels
 
 
-def ours_mixture(losses: Array, labels: Array, k: int) -> Array:
+def ours_mixture(losses: Array, labels: Array, k: int, device: str = "cpu") -> Array:
     """(n,) posteriors by clipaudit."""
-    return split_losses(torch.from_numpy(losses), torch.from_numpy(labels), k).raw_posterior.numpy()
+    found = split_losses(torch.from_numpy(losses).to(device), torch.from_numpy(labels).to(device), k)
+    return found.raw_posterior.cpu().numpy()
 
 
 def sklearn_mixture(losses: Array, labels: Array, k: int, tol: float = 1e-8) -> Array:

@@ -46,6 +46,15 @@ def data_folder() -> Path:
     return folder
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked with `cuda` where there is no such device."""
+    if item.get_closest_marker("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 def write_class_folders(root: Path, n: int, *, seed: int = 0, rate: float = 0.0) -> dict[str, str]:
     """Digits as ROOT/CLASS/number.png; returns the true class of each id, in the order of a source."""
     split, generator = load_split(), np.random.default_rng(seed)

@@ -20,7 +20,6 @@ from clipaudit.clip.encoders import Encoder, load_encoder
 from clipaudit.errors import UsageError
 from clipaudit.selectors.mixture import split_losses
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 LATE = "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported."
 
 
@@ -32,6 +31,7 @@ LATE = "CUDA error: device-side assert triggered\nCUDA kernel errors might be as
         (MemoryError(), "too little memory. Do less at once."),
         (RuntimeError(LATE), "failed: CUDA error: device-side assert triggered. Run the same command again"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "failed: cuDNN error"),
+        (RuntimeError("NCCL error in: NCCLUtils.cpp:94, unhandled system error"), "failed: NCCL error in"),
     ],
 )
 def test_what_a_device_refuses_is_one_sentence(error: Exception, sentence: str) -> None:
@@ -73,7 +73,7 @@ def test_a_late_fault_of_a_gpu_is_explained_and_leaves_no_part(
     assert clipaudit.embed(small_images, cache=tmp_path / "c", encoder=DIGITS).n_embedded == 24
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize(("precision", "atol"), [("float32", 1e-5), ("float16", 2e-3), ("bfloat16", 1e-2)])
 def test_a_gpu_embeds_as_the_processor(precision: str, atol: float) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
@@ -86,7 +86,7 @@ def test_a_gpu_embeds_as_the_processor(precision: str, atol: float) -> None:
     assert torch.equal(found, there.encode_images(pixels).cpu())
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("preset", ["paper", "recommended"])
 def test_a_gpu_audits_as_the_processor(noisy_cache: Path, preset: str) -> None:
     config = AuditConfig(**PRESETS[preset])
@@ -99,7 +99,7 @@ def test_a_gpu_audits_as_the_processor(noisy_cache: Path, preset: str) -> None:
         np.testing.assert_allclose(there.table[name].to_numpy(), here.table[name].to_numpy(), atol=1e-3)
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_a_gpu_splits_losses_as_the_processor() -> None:
     generator = np.random.default_rng(0)
     losses, labels = torch.from_numpy(generator.gamma(1, 1, 5000)), torch.from_numpy(generator.integers(0, 7, 5000))
@@ -126,7 +126,7 @@ Encoder.encode_images = spoil
 }
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("command", FAULTS)
 def test_faults_of_a_real_gpu_end_in_a_sentence(
     command: str, noisy_digits: tuple[Path, object], noisy_cache: Path, tmp_path: Path

@@ -64,6 +64,7 @@ SKIPPED = {
     "clipaudit embed photos/ --engine ray": CLUSTER,
     "clipaudit embed /shared/photos": CLUSTER,
     "clipaudit select --prompts cifar10 --device cuda": GPU,
+    "clipaudit select --device cuda --data-parallel": GPU,
     "clipaudit train --index clean.parquet --device cuda": GPU,
 }
 # What is added so that a command runs here: the model instead of the hub's, and a short training of a small network.

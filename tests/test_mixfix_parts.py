@@ -128,7 +128,7 @@ def test_preact_resnet18_has_the_published_size() -> None:
     assert network.blocks(network.stem(torch.zeros(2, 3, 32, 32))).shape == (2, 512, 4, 4)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("method", ["mixfix", "ce", "dividemix"])
 def test_the_host_waits_for_nothing_inside_a_step(method: str) -> None:
     architecture = Architecture("preact-resnet18", 8, 10, 32, (0.5,) * 3, (0.5,) * 3)

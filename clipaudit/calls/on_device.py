@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,10 +15,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from clipaudit.estimates import Vectors
+    from clipaudit.estimates import InMemory, Vectors
 
 
-def readable_on(embeddings: Embeddings, device: torch.device) -> Vectors:
+def readable_on(embeddings: Embeddings, device: torch.device) -> InMemory:
     """The m readable samples' vectors, whose chunks come on the device."""
     import torch
 
@@ -24,6 +26,23 @@ def readable_on(embeddings: Embeddings, device: torch.device) -> Vectors:
 
     rows = embeddings.readable_rows
     return placed(torch.from_numpy(embeddings.vectors), None if rows is None else torch.from_numpy(rows), device)
+
+
+@contextmanager
+def readable_on_all(embeddings: Embeddings, devices: Sequence[torch.device]) -> Iterator[tuple[Vectors, Vectors]]:
+    """Inside, the m readable samples' vectors: as a whole on the first device, and shared by a process for each device.
+
+    Raises:
+        UsageError, ClipAuditError: see `clipaudit.processes.group.shared`.
+    """
+    whole = readable_on(embeddings, devices[0])
+    if len(devices) == 1:
+        yield whole, whole
+        return
+    from clipaudit.processes.group import shared
+
+    with shared(whole, embeddings.vectors, embeddings.readable_rows, devices) as vectors:
+        yield whole, vectors
 
 
 def keys_of(embeddings: Embeddings, config: AuditConfig, device: torch.device) -> Tensor | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +19,22 @@ from clipaudit.auditing.warnings import audit_warnings, predictions, stranger_wa
 from clipaudit.auditing.words import Words, no_words, words_given, words_of
 from clipaudit.cache.embeddings import Embeddings
 from clipaudit.calls.material import Array, Material, material_of, names_of_classes
-from clipaudit.calls.on_device import keys_of, readable_on
+from clipaudit.calls.on_device import keys_of, readable_on_all
 from clipaudit.calls.reselect import with_number, with_warnings
-from clipaudit.clip.devices import choose_device, device_faults
+from clipaudit.clip.devices import choose_devices, device_faults
 from clipaudit.config import AuditConfig
 from clipaudit.errors import SourceError, UsageError
 from clipaudit.index.building import Beside, Strangers, build_table
 from clipaudit.index.clean_index import CleanIndex
 from clipaudit.index.metadata import IndexMetadata, MixtureFit, PromptsUsed
 from clipaudit.options.arguments import typed
+from clipaudit.options.shared import DATA_PARALLEL
 from clipaudit.prompts.sets import ClassPrompts, find_prompts
 from clipaudit.spelling import Spellings
 from clipaudit.text import excerpt
+
+if TYPE_CHECKING:
+    import torch
 
 
 @typed
@@ -46,6 +50,7 @@ def select(
     background: str | None = None,
     model: str | None = None,
     device: str = "auto",
+    data_parallel: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> CleanIndex:
     """Audit the labels of an embedded source, or of embeddings at hand: `select(embeddings, labels, model=...)`.
@@ -64,6 +69,8 @@ def select(
         model: Where the cache's model lies now, if it was moved; it is needed for prompts not embedded before. Of
             embeddings at hand, the model that made them.
         device: "auto", or a torch device that computes.
+        data_parallel: Number of GPUs that fit the logistic regression together, a process each; on the CPU, of
+            processes. No probability changes by more than about 1e-4, the tolerance of the fit.
         progress: Called with the name of each stage.
 
     Raises:
@@ -73,6 +80,7 @@ def select(
         PromptError, ModelError, UsageError: see their messages.
     """
     config, report = config or AuditConfig(), progress or (lambda _: None)
+    devices = _devices(device, data_parallel, config)
     report("reading embeddings")
     material = material_of(cache, ids, class_embeddings, model, device)
     embeddings, classes = material.embeddings, material.classes
@@ -90,7 +98,7 @@ def select(
     embeddings = embeddings.without_facts()
     material = replace(material, embeddings=embeddings)
     report("estimating")
-    scores, strangers = _scores(embeddings, audited, words, first, config, nowhere_else, device)
+    scores, strangers = _scores(embeddings, audited, words, first, config, nowhere_else, devices)
     # Nothing below looks at a vector, and the index takes the memory that they leave.
     embeddings = embeddings.without_vectors()
     material = replace(material, embeddings=embeddings)
@@ -121,6 +129,17 @@ def select(
         ],
     )
     return with_warnings(CleanIndex(table, metadata))
+
+
+def _devices(name: str, data_parallel: int, config: AuditConfig) -> list[torch.device]:
+    """Where each process computes; UsageError where there is nothing for several to do."""
+    n_processes = DATA_PARALLEL.take(data_parallel)
+    if n_processes > 1 and "c" in config.idle:
+        raise UsageError(
+            f"data_parallel would have no effect: the induced estimate {config.induced!r} fits no logistic regression."
+            " Leave out the one or the other."
+        )
+    return choose_devices(name, n_processes)
 
 
 def _speaking(config: AuditConfig, material: Material, **for_texts: Any) -> AuditConfig:
@@ -189,7 +208,7 @@ def _scores(
     first: NDArray[np.int64] | None,
     config: AuditConfig,
     background: int,
-    device: str,
+    devices: Sequence[torch.device],
 ) -> tuple[Scores, Strangers | None]:
     """What is computed on a device about the readable samples: their scores, and what shows none of the classes.
 
@@ -200,19 +219,21 @@ def _scores(
         first: (m,) of each readable sample, the first one with the same image; None where nobody looked for copies.
         config: Of the audit.
         background: The class of what shows none of the others; -1 for none.
-        device: Where to compute.
+        devices: Where to compute, one for each process.
     """
     import torch
 
     from clipaudit.estimates.off_topic import off_topic
 
-    readable, target = embeddings.readable, choose_device(device)
+    readable, target = embeddings.readable, devices[0]
     given = audited.indices[readable]
-    with device_faults(target, "Close other programs that use it, or choose another --device."):
-        on_device = readable_on(embeddings, target)
+    with (
+        device_faults(target, "Close other programs that use it, or choose another --device."),
+        readable_on_all(embeddings, devices) as (whole, shared),
+    ):
         texts, nouns = (torch.from_numpy(matrix).to(target) for matrix in (words.texts, words.nouns))
         scores = score(
-            on_device,
+            shared,
             torch.from_numpy(given).to(target),
             len(audited.class_names),
             texts,
@@ -226,7 +247,7 @@ def _scores(
         owners = np.array(words.prompts.owners)
         confirmed = scores.confirmed(given, config.estimates) & (given != background)
         found = off_topic(
-            on_device,
+            whole,
             texts[torch.from_numpy(owners != background).to(target)],
             owners[owners != background].tolist(),
             nouns,

@@ -12,7 +12,7 @@ import typer
 
 from clipaudit.options import RESEARCHERS, Option
 from clipaudit.options.kinds import Switch
-from clipaudit.options.shared import DEVICE, LABEL_COLUMN, PATH_COLUMN, TRAIN_PRECISION, WORKERS
+from clipaudit.options.shared import DATA_PARALLEL, DEVICE, LABEL_COLUMN, PATH_COLUMN, TRAIN_PRECISION, WORKERS
 
 if TYPE_CHECKING:
     from clipaudit.samples import SourceOptions
@@ -40,6 +40,7 @@ def declared(entry: Option, variants: Mapping[str, Mapping[str, Any]] | None = N
 
 Device = Annotated[str, declared(DEVICE)]
 DeviceIfGiven = Annotated[str | None, declared(DEVICE)]
+DataParallelIfGiven = Annotated[int | None, declared(DATA_PARALLEL)]
 TrainPrecision = Annotated[str, declared(TRAIN_PRECISION)]
 Workers = Annotated[int | None, declared(WORKERS)]
 LabelColumn = Annotated[str | None, declared(LABEL_COLUMN)]

@@ -119,6 +119,7 @@ def select(
         ),
     ] = None,
     device: options.DeviceIfGiven = None,
+    data_parallel: options.DataParallelIfGiven = None,
     *,
     changes: dict[str, Any],
 ) -> None:
@@ -148,7 +149,7 @@ def select(
         raise UsageError("--target chooses the threshold: leave out --threshold.")
     scored: dict[str, Any] = {
         **{"labels": labels, "names": names, "background": background},
-        **{"prompts": prompts, "model": model, "device": device},
+        **{"prompts": prompts, "model": model, "device": device, "data_parallel": data_parallel},
     }
     if from_index:
         _refuse_with_from(cache=cache, against=against, **scored)
@@ -318,7 +319,9 @@ def _is_csv(place: Path) -> bool:
 
 
 def _refuse_with_from(**given: Any) -> None:
-    if idle := [name if name == "cache" else f"--{name}" for name, value in given.items() if value is not None]:
+    if idle := [
+        name if name == "cache" else f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None
+    ]:
         raise UsageError(
             f"--from decides again on scores that are there: {', '.join(idle)} would have no effect. Leave out the one"
             " or the other."

@@ -38,6 +38,37 @@ def choose_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def choose_devices(name: str, n_processes: int) -> list[torch.device]:
+    """A torch device for each of several processes: the first GPUs, or the CPU for all; see `choose_device`.
+
+    Args:
+        name: As `choose_device` takes it, without a number where there are several processes.
+        n_processes: At least 1.
+
+    Raises:
+        UsageError: there are fewer GPUs; or the device can only be used by one process.
+        ClipAuditError: see `choose_device`.
+    """
+    import torch
+
+    first = choose_device(name)
+    if n_processes == 1 or first.type == "cpu":
+        return [first] * n_processes
+    if first.type != "cuda":
+        raise UsageError(f"--data-parallel takes GPUs with CUDA or the CPU, not {first}. Leave it out.")
+    if first.index is not None:
+        raise UsageError(
+            f"--data-parallel takes the first {n_processes} GPUs: leave out the number of --device {name}. The"
+            " environment variable CUDA_VISIBLE_DEVICES says which ones are the first."
+        )
+    if n_processes > (there := torch.cuda.device_count()):
+        raise UsageError(
+            f"--data-parallel {n_processes} takes {n_processes} GPUs, and there {'is' if there == 1 else 'are'}"
+            f" {there}. Lower it to at most {there}."
+        )
+    return [torch.device("cuda", index) for index in range(n_processes)]
+
+
 def choose_precision(name: str, device: torch.device) -> str:
     """A precision by name; "auto" is half precision where the device computes faster in it."""
     import torch
@@ -88,7 +119,7 @@ def device_faults(device: torch.device, advice: str) -> Iterator[None]:
 
 def is_gpu_fault(error: BaseException) -> bool:
     """Whether CUDA or one of its libraries refused. Not all versions of torch have a type for it."""
-    return any(f"{library} error" in str(error) for library in ("CUDA", "cuDNN", "HIP", "MIOpen"))
+    return any(f"{library} error" in str(error) for library in ("CUDA", "cuDNN", "HIP", "MIOpen", "NCCL"))
 
 
 def is_lack_of_memory(error: BaseException) -> bool:

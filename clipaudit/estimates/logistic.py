@@ -18,6 +18,7 @@ from torch import Tensor
 
 from clipaudit.errors import ClipAuditError
 from clipaudit.estimates.curvature import Sample, sample_size, solved
+from clipaudit.estimates.shares import Sums, summing
 from clipaudit.estimates.vectors import Vectors
 
 CHUNK_BYTES, GPU_CHUNK_BYTES = 1 << 23, 1 << 28
@@ -122,23 +123,26 @@ class _Point:
     curvature: Tensor
 
 
-class _Objective:
-    """The objective over K classes that all have samples."""
+class Pass:
+    """One pass over some samples, which adds up what they contribute to the objective."""
 
-    def __init__(
-        self, vectors: Vectors, labels: Tensor, class_weights: Tensor, penalty: float, chunk_rows: int
-    ) -> None:
+    def __init__(self, vectors: Vectors, labels: Tensor, class_weights: Tensor, chunk_rows: int) -> None:
+        """Keep what all passes look at.
+
+        Args:
+            vectors: m unit rows of d dimensions.
+            labels: (m,) int64 in [0, K), on the device that computes.
+            class_weights: (K,) float32, the weight of a sample of each class.
+            chunk_rows: Rows a chunk.
+        """
         self._vectors, self._labels, self._class_weights = vectors, labels, class_weights
-        self._penalty, self._chunk_rows = penalty, chunk_rows
-        self._total_weight = (class_weights * torch.bincount(labels)).sum()
-        self._eigenvalues, self._eigenvectors = self._gram()
-        self._sample = self._sampled()
+        self._chunk_rows = chunk_rows
 
-    def evaluate(self, parameters: Tensor) -> _Point:
-        """One pass over the data: for each chunk one matrix product forward and one backward."""
+    def __call__(self, parameters: Tensor) -> Sums:
+        """For each chunk one matrix product forward and one backward, at (K, d+1) parameters; see Sums."""
         weight, intercept = parameters[:, :-1].contiguous(), parameters[:, -1]
         gradient, curvature = torch.zeros_like(parameters), torch.zeros_like(intercept)
-        losses = []
+        losses = [weight.new_zeros(())]
         for part, x in self._vectors.chunks(self._chunk_rows):
             y = self._labels[part, None]
             w = self._class_weights[y]
@@ -152,11 +156,30 @@ class _Objective:
             residual = (p * w).scatter_add_(1, y, -w)
             gradient[:, :-1].addmm_(residual.T, x)
             gradient[:, -1] += residual.sum(0)
-        gradient[:, :-1] += self._penalty * weight
-        squares = weight.square().sum(1)
         # Tens of thousands of terms: added in double precision, which not every device has.
-        value = torch.stack(losses).cpu().double().sum() + self._penalty / 2 * squares.cpu().double().sum()
-        return _Point(parameters, float(value), gradient, curvature)
+        return gradient, curvature, float(torch.stack(losses).cpu().double().sum())
+
+
+class _Objective:
+    """The objective over K classes that all have samples."""
+
+    def __init__(
+        self, vectors: Vectors, labels: Tensor, class_weights: Tensor, penalty: float, chunk_rows: int
+    ) -> None:
+        self._vectors, self._labels, self._class_weights = vectors, labels, class_weights
+        self._penalty, self._chunk_rows = penalty, chunk_rows
+        self._total_weight = (class_weights * torch.bincount(labels)).sum()
+        self._eigenvalues, self._eigenvectors = self._gram()
+        self._sample = self._sampled()
+        self._pass = summing(Pass, vectors, labels, class_weights, chunk_rows)
+
+    def evaluate(self, parameters: Tensor) -> _Point:
+        """One pass over the data, and the penalty."""
+        gradient, curvature, loss = self._pass(parameters)
+        weight = parameters[:, :-1]
+        gradient[:, :-1] += self._penalty * weight
+        squares = weight.square().sum(1).cpu().double().sum()
+        return _Point(parameters, loss + self._penalty / 2 * float(squares), gradient, curvature)
 
     @property
     def knows_curvature(self) -> bool:

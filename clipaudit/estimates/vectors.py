@@ -85,6 +85,12 @@ class InMemory:
         rows = rows.to(self._tensor.device)
         return InMemory(self._tensor, rows if self._rows is None else self._rows[rows], self._device)
 
+    def between(self, start: int, stop: int) -> InMemory:
+        """The embeddings of consecutive rows, numbered from 0; nothing is copied."""
+        if self._rows is None:
+            return InMemory(self._tensor[start:stop], None, self._device)
+        return InMemory(self._tensor, self._rows[start:stop], self._device)
+
     def _chosen(self, part: slice | Tensor) -> Tensor:
         return self._tensor[part if self._rows is None else self._rows[part]]
 

@@ -166,6 +166,14 @@ WORKERS = Option(
     unset="one a core",
     name="workers",
 )
+DATA_PARALLEL = Option(
+    1,
+    Range(1, 64, whole=True, unit="processes"),
+    "Number of GPUs that fit the logistic regression together, a process each; on the CPU, of processes",
+    "Model",
+    note="no probability changes by more than about 1e-4",
+    name="data_parallel",
+)
 COPIES = Option(
     False,
     Switch(),
