@@ -32,12 +32,13 @@ from clipaudit.samples import open_source
 LINKS = 50_000
 # A plan of files that were written just before is made again.
 SETTLED_AFTER = 3
+PHOTOS = "photos"
 MODEL = clipaudit.EncoderOptions(str(Path(__file__).parent / "reference_clip"), device="cpu", precision="float32")
 
 
 def write_images(root: Path, n: int, n_classes: int) -> None:
     """Class folders with n links in all, and `images.csv`, which lists them."""
-    generator, classes = np.random.default_rng(0), root / "photos"
+    generator, classes = np.random.default_rng(0), root / PHOTOS
     for k in range(n_classes):
         (classes / f"class {k:04}").mkdir(parents=True)
     with (root / "images.csv").open("w") as table:
@@ -48,7 +49,7 @@ def write_images(root: Path, n: int, n_classes: int) -> None:
                 Image.fromarray(generator.integers(0, 256, (32, 32, 3), np.uint8)).save(original)
             name = f"class {number % n_classes:04}"
             os.link(original, classes / name / f"{number:08}.png")
-            table.write(f"photos/{name}/{number:08}.png,{name}\n")
+            table.write(f"{PHOTOS}/{name}/{number:08}.png,{name}\n")
 
 
 def write_cache(source: Path, folder: Path) -> None:
@@ -102,7 +103,7 @@ def main() -> None:
         time.sleep(SETTLED_AFTER)
         print("| source | looked at it by | samples/s | start s | of these, opening the source s |", flush=True)
         print("|---|---|---:|---:|---:|", flush=True)
-        for source in (root / "photos", root / "images.csv"):
+        for source in (root / PHOTOS, root / "images.csv"):
             cache = root / "cache" / source.name
             write_cache(source, cache)
             for _ in range(given.starts):

@@ -3,7 +3,8 @@
     python -m benchmarks.scale [--samples 250000 500000] [--classes 100 1000] [--json FILE] [--work FOLDER]
 
 Made-up caches: unit embeddings of 512 dimensions in clusters, one for each class; a fifth of the labels is another one,
-and 1,000 images are there twice. Each command runs in a process of its own; its peak is that of the resident memory
+and 1,000 images are there twice. `embed` starts on hard links to a few pictures, whose cache is complete, so that it
+makes a plan, or finds it, and embeds nothing. Each command runs in a process of its own; its peak is that of the resident memory
 (Linux), beyond what it holds with all libraries imported. A result is written to the JSON file as soon as it is there,
 and what the file holds is not measured again, so that an interrupted run goes on. Prints Markdown tables.
 """
@@ -28,6 +29,8 @@ import pyarrow.csv
 import clipaudit
 from benchmarks.made_up_cache import DIMENSION, write_cache
 from benchmarks.memory import peak_memory, reset_peak_memory
+from benchmarks.plan import MODEL, PHOTOS, SETTLED_AFTER, write_images
+from benchmarks.plan import write_cache as write_embedded
 from clipaudit.cache.info import CacheInfo
 from clipaudit.files import write_atomically
 
@@ -50,6 +53,18 @@ class Row:
     n_classes: int
     seconds: float
     peak_mb: float
+
+
+def start(folder: Path) -> None:
+    """A start of `embed` that has nothing to embed."""
+    summary = clipaudit.embed(folder / PHOTOS, cache=folder / "photos-clip", encoder=MODEL)
+    assert not summary.n_embedded
+
+
+def plan(folder: Path) -> None:
+    """The same before there is a plan."""
+    (folder / "photos-clip" / "plan.parquet").unlink(missing_ok=True)
+    start(folder)
 
 
 def select(preset: str) -> Callable[[Path], None]:
@@ -84,9 +99,11 @@ def apply(folder: Path) -> None:
     index.write(folder / "reviewed.parquet")
 
 
-# What is measured, in this order: a name and what it does in a folder that holds `cache`, `truth.csv` and `marks.csv`.
-# Other commands are a line here.
+# What is measured, in this order: a name and what it does in a folder that holds `cache`, `truth.csv`, `marks.csv`, and
+# for the first two images. Other commands are a line here.
+STARTS: Mapping[str, Callable[[Path], None]] = {"embed, making the plan": plan, "embed, nothing to do": start}
 COMMANDS: Mapping[str, Callable[[Path], None]] = {
+    **STARTS,
     "select --preset recommended": select("recommended"),
     "select": select("paper"),
     "show": show,
@@ -133,6 +150,10 @@ def run(sizes: Iterable[tuple[int, int]], commands: Iterable[str], file: Path, w
         folder = work / f"{n}-{n_classes}"
         shutil.rmtree(folder, ignore_errors=True)
         prepare(folder, n, n_classes)
+        if STARTS.keys() & set(wanted):
+            write_images(folder, n, n_classes)
+            write_embedded(folder / PHOTOS, folder / "photos-clip")
+            time.sleep(SETTLED_AFTER)
         if not any(command.startswith("select") for command in wanted):
             select("paper")(folder)
         for command in wanted:
