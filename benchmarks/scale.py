@@ -4,9 +4,10 @@
 
 Made-up caches: unit embeddings of 512 dimensions in clusters, one for each class; a fifth of the labels is another one,
 and 1,000 images are there twice. `embed` starts on hard links to a few pictures, whose cache is complete, so that it
-makes a plan, or finds it, and embeds nothing. Each command runs in a process of its own; its peak is that of the resident memory
-(Linux), beyond what it holds with all libraries imported. A result is written to the JSON file as soon as it is there,
-and what the file holds is not measured again, so that an interrupted run goes on. Prints Markdown tables.
+makes a plan, or finds it, and embeds nothing. Each command runs in a process of its own; its peak is that of the
+resident memory (Linux), beyond what it holds with all libraries imported. A result is written to the JSON file as soon
+as it is there, and what the file holds is not measured again, so that an interrupted run goes on. Prints Markdown
+tables.
 """
 
 from __future__ import annotations
