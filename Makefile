@@ -2,7 +2,7 @@ PYTHON ?= .venv/bin/python
 # Cases a campaign.
 FUZZ ?= 1000
 
-.PHONY: demo test fuzz lint docs bench
+.PHONY: demo test fuzz lint docs docs-site bench
 
 demo:
 	$(PYTHON) -m clipaudit demo
@@ -24,6 +24,9 @@ docs:
 	$(PYTHON) docs/commands.py
 	$(PYTHON) docs/options.py
 	$(PYTHON) docs/consistency.py
+
+docs-site:
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build
 
 bench:
 	$(PYTHON) -m benchmarks.select_speed
