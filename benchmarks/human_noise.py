@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -81,8 +81,10 @@ Flags = NDArray[np.bool_]
 Result = TypeVar("Result")
 
 
-def label_columns(data: Path) -> tuple[list[str], NDArray[np.int64], dict[str, NDArray[np.int64]]]:
-    """Class names, (n,) true class indices, and (n,) noisy ones by the name of the noise."""
+def label_columns(
+    data: Path, synthetic: Sequence[str] = SYNTHETIC
+) -> tuple[list[str], NDArray[np.int64], dict[str, NDArray[np.int64]]]:
+    """Class names, (n,) true class indices, and (n,) noisy ones by the name of the noise, some of it `synthetic`."""
     table = pq.read_table(data / "cifar10" / "noise.parquet")
     truth = np.asarray(table["label_true"].to_pylist())
     names, true = np.unique(truth, return_inverse=True)
@@ -91,7 +93,7 @@ def label_columns(data: Path) -> tuple[list[str], NDArray[np.int64], dict[str, N
     mapping = np.arange(len(names))
     for one, other in CIFAR10_MAP.items():
         mapping[number[one]] = number[other]
-    for noise in SYNTHETIC:
+    for noise in synthetic:
         kind, rate = noise.split("_")
         generator = np.random.default_rng(0)
         if kind == "symmetric":

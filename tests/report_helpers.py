@@ -74,7 +74,8 @@ def index_of(
     strangers = None
     if any(row.off_topic for row in rows):
         scores = np.array([row.off_topic for row in read], np.float32)
-        strangers = Strangers(scores, np.array(["guitar"] * len(read)), names.index(background) if background else -1)
+        noun, number = np.zeros(len(read), np.int64), names.index(background) if background else -1
+        strangers = Strangers(scores, noun, ["guitar"], number)
     table = build_table(samples, str(root), labels, names, estimates, suggestion, Beside(strangers), decision, config)
     return clipaudit.CleanIndex(table, _metadata(root, names, config))
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from clipaudit.estimates import Estimate, Estimator, Problem, Vectors
 
 
+# Samples that are decided about at once: what is between scores and verdicts takes memory for these alone.
+ROWS_AT_ONCE = 1 << 16
 # What halves of scores up to 1 are short of 1/2.
 _BELOW = 1e-9
 
@@ -194,18 +196,15 @@ def decide(
         first: (n,) the first row with the same image: of copies whose labels contradict each other, those that are
             trusted less are not clean. None where nobody looked for copies.
     """
-    all_margins = {}
-    for verdict in verdicts_of(config.estimates):
-        values = estimates[verdict.estimate.name][evidence(verdict.selector, config)]
-        all_margins[verdict.name] = margins(values, getattr(config, verdict.selector.threshold))
-    voting = np.stack([all_margins[verdict.name] for verdict in config.voting])
-    order = mean_probability(estimates, config) if config.ranking == "probability" else None
-    clean_score = margins(clean_scores(voting, votes_needed(config.combine, len(voting)), order), config.threshold)
+    verdicts = {verdict.name: np.empty(len(labels), bool) for verdict in verdicts_of(config.estimates)}
+    clean_score = np.empty(len(labels))
+    for start in range(0, len(labels), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        clean_score[part] = _judged(estimates, config, part, verdicts)
     selected = clean_score >= 0.5
     # Zero-shot needs no labels; without texts the first induced estimate has to do.
     nearest = config.estimates[0].name
     rescued = fallback(selected, labels, n_classes, estimates[nearest]["p_label"])
-    verdicts = {name: margin >= 0.5 for name, margin in all_margins.items()}
     if first is not None:
         lost = overruled(first, labels, clean_score)
         clean_score = np.where(lost & selected, clean_score / 2 - _BELOW, clean_score)
@@ -213,9 +212,28 @@ def decide(
     return Decision(verdicts, selected | rescued, rescued, clean_score)
 
 
-def mean_probability(estimates: Mapping[str, EstimateScores], config: AuditConfig) -> NDArray[np.float64]:
-    """(n,) float64 P(y_i | x_i) of the given label, the mean of the induced estimates'."""
-    losses = [estimates[term.name]["loss"] for term in config.estimates if term.induced]
+def _judged(
+    estimates: Mapping[str, EstimateScores],
+    config: AuditConfig,
+    part: slice,
+    verdicts: Mapping[str, NDArray[np.bool_]],
+) -> NDArray[np.float64]:
+    """The clean scores of some rows; their part of the verdicts is filled in."""
+    found = {}
+    for verdict in verdicts_of(config.estimates):
+        values = estimates[verdict.estimate.name][evidence(verdict.selector, config)][part]
+        found[verdict.name] = margins(values, getattr(config, verdict.selector.threshold))
+        verdicts[verdict.name][part] = found[verdict.name] >= 0.5
+    voting = np.stack([found[verdict.name] for verdict in config.voting])
+    order = mean_probability(estimates, config, part) if config.ranking == "probability" else None
+    return margins(clean_scores(voting, votes_needed(config.combine, len(voting)), order), config.threshold)
+
+
+def mean_probability(
+    estimates: Mapping[str, EstimateScores], config: AuditConfig, part: slice = slice(None)
+) -> NDArray[np.float64]:
+    """(n,) float64 P(y_i | x_i) of the given label, the mean of the induced estimates'; or of a part of the samples."""
+    losses = [estimates[term.name]["loss"][part] for term in config.estimates if term.induced]
     # From the loss in double precision: probabilities next to 1 stay apart.
     probabilities = [np.exp(-loss.astype(np.float64)) for loss in losses]
     return np.asarray(np.mean(probabilities, axis=0))

@@ -254,7 +254,7 @@ def _scores(
             embeddings.info.temperature,
             confirmed,
         )
-    return scores, None if found is None else Strangers(found.score, np.array(words.names)[found.noun], background)
+    return scores, None if found is None else Strangers(found.score, found.noun, words.names, background)
 
 
 def _background(audited: AuditedLabels, name: str | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,12 +37,14 @@ class Strangers:
 
     Attributes:
         score: (m,) float32, P(none of the classes | x).
-        nouns: (m,) text, what they look like.
+        noun: (m,) int64, what they look like, a number in `nouns`.
+        nouns: The words.
         background: The class that they belong to; -1 where there is none.
     """
 
     score: NDArray[np.float32]
-    nouns: NDArray[np.str_]
+    noun: NDArray[np.int64]
+    nouns: Sequence[str]
     background: int
 
     @property
@@ -110,8 +112,7 @@ def build_table(
     readable = np.asarray(pc.equal(samples["status"], "ok").to_numpy())
 
     def spread(values: NDArray[Any]) -> pa.Array:
-        """m values onto n rows, null where the image could not be read."""
-        return pa.array(_full(values, readable), mask=~readable)
+        return _column(values, readable)
 
     def named(classes: NDArray[np.int64]) -> pa.Array:
         return class_column(_full(classes, readable), class_names, ~readable)
@@ -147,13 +148,14 @@ def _beside_columns(
     """The columns of what was found beside the labels."""
 
     def spread(values: NDArray[Any], known: NDArray[np.bool_] | None = None) -> pa.Array:
-        """m values onto n rows, null where the image could not be read or the value is not known."""
-        return pa.array(_full(values, readable), mask=~(readable if known is None else _full(known, readable)))
+        return _column(values, readable, known)
 
     columns: dict[str, pa.Array] = {}
     if (strangers := beside.strangers) is not None:
         columns[OFF_TOPIC_SCORE] = spread(strangers.score)
-        columns[LOOKS_LIKE] = spread(strangers.nouns, strangers.is_off_topic)
+        missing = ~_full(strangers.is_off_topic, readable)
+        nouns = class_column(_full(strangers.noun, readable), strangers.nouns, missing)
+        columns[LOOKS_LIKE] = nouns.cast(pa.string())
     if (copies := beside.copies) is not None:
         rows, is_copy = np.flatnonzero(readable), copies.is_copy
         groups, kinds = np.full((2, len(is_copy)), None, object)
@@ -193,15 +195,24 @@ def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
 
 
 def class_column(
-    classes: NDArray[np.int64], class_names: list[str], missing: NDArray[np.bool_] | None = None
+    classes: NDArray[np.int64], class_names: Sequence[str], missing: NDArray[np.bool_] | None = None
 ) -> pa.DictionaryArray:
     """(n,) class indices as a column of names; null where a sample is `missing`."""
     indices = pa.array(classes.astype(np.int32), mask=missing)
     return pa.DictionaryArray.from_arrays(indices, pa.array(class_names, pa.string()))
 
 
+def _column(values: NDArray[Any], readable: NDArray[np.bool_], known: NDArray[np.bool_] | None = None) -> pa.Array:
+    """m values onto n rows, null where the image could not be read or the value is not known; a copy if there are."""
+    if known is None and readable.all():
+        return pa.array(values)
+    return pa.array(_full(values, readable), mask=~(readable if known is None else _full(known, readable)))
+
+
 def _full(values: NDArray[Any], readable: NDArray[np.bool_]) -> NDArray[Any]:
-    """m values of the readable samples onto all n rows, zero elsewhere."""
+    """m values of the readable samples onto all n rows, zero elsewhere; the same array where all are readable."""
+    if readable.all():
+        return values
     full = np.zeros(len(readable), values.dtype)
     full[readable] = values
     return full
