@@ -102,7 +102,15 @@ def test_labels_are_those_of_eq_7(digits: Digits, finished: clipaudit.TrainSumma
     assert right == {name: last[f"{name}_right"] for name in counted}
 
 
-@pytest.mark.parametrize("changes", [{}, {"co_training": True}, {"method": "dividemix", "warm_up": 1, "ramp_up": 1}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"co_training": True},
+        {"method": "dividemix", "warm_up": 1, "ramp_up": 1},
+        {"model": "airbench", "optimizer": "muon", "schedule": "one-cycle", "averaging": 0.9, "look_every": 2},
+    ],
+)
 def test_an_interrupted_run_ends_as_if_it_had_not_been(digits: Digits, tmp_path: Path, changes) -> None:
     config = replace(TINY, epochs=3, milestones=(2,), **changes)
     whole = train(digits, tmp_path / "whole", config)
