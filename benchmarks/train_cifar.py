@@ -1,6 +1,6 @@
 """All methods on CIFAR-10 with 40 % instance-dependent noise, from the same clean subset.
 
-    python -m benchmarks.train_cifar [--model MODEL] [--epochs 300] [--data ../shared/data] [--json FILE]
+    python -m benchmarks.train_cifar [--model MODEL] [--recipe cifar] [--data ../shared/data] [--json FILE]
 
 The clean subset comes from an audit of all 50,000 training images with the CLIP model MODEL (a folder or a hub id;
 the reference CLIP, which `benchmarks.train_reference_clip` makes, by default), or from `--index FILE`, which an
@@ -62,8 +62,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--held-out", type=int, default=5_000)
     parser.add_argument("--samples", type=int, help="train on so many of the others")
-    parser.add_argument("--epochs", type=int, default=300)
-    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--recipe", choices=["cifar", "fast"], default="cifar")
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
+    parser.add_argument("--width", type=int, help="instead of the recipe's")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -75,7 +76,8 @@ def main() -> None:
             index = audit(options.data, options.labels, options.model, options.preset, options.device, folder)
         index, test = hold_out(options.data, index, options.held_out, options.samples, folder)
         for contender in options.methods:
-            config = clipaudit.recipe("cifar", epochs=options.epochs, width=options.width, **CONTENDERS[contender])
+            changes = {"epochs": options.epochs, "width": options.width, **CONTENDERS[contender]}
+            config = clipaudit.recipe(options.recipe, **changes)
             began, images = time.perf_counter(), 0
 
             def count(progress: clipaudit.TrainProgress) -> None:
@@ -87,7 +89,8 @@ def main() -> None:
             rate = images / (time.perf_counter() - began)
             results[contender] = {"accuracy": summary.history[-1]["test_accuracy"], "images_per_second": rate}
     clean = f"{int(index.is_clean.sum()):,} of {len(index):,} clean"
-    where = f"{options.epochs} epochs, width {options.width}, {summary.device} in {summary.precision}"
+    where = f"recipe {options.recipe}, {config.epochs} epochs, width {config.width}"
+    where += f", {summary.device} in {summary.precision}"
     title = f"CIFAR-10, {options.labels}, {clean}; {where}; accuracy on {options.held_out:,} held-out images"
     table = Table("method", "accuracy", "images/s", title=title, title_justify="left")
     for contender, result in results.items():

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional
 from training_digits import Digits, train
 
 import clipaudit
 from clipaudit.errors import UsageError
 from clipaudit.training.airbench import Airbench
 from clipaudit.training.config import TrainConfig
+from clipaudit.training.methods import method_of
+from clipaudit.training.methods.base import Batch, Subsets
 from clipaudit.training.models import describe
 from clipaudit.training.muon import Muon, orthogonal
 
-FAST = clipaudit.recipe(
-    "fast", width=4, image_size=16, epochs=3, batch_size=16, flip=False, crop_padding=1, policy="none"
-)
+FAST = clipaudit.recipe("fast", width=4, image_size=16, epochs=3, batch_size=16, flip=False, crop_padding=1)
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +79,24 @@ def test_muon_turns_filters_by_orthogonal_steps_and_leaves_their_norm() -> None:
 
 
 def test_eq_7_decides_only_in_its_epochs(digits: Digits, tmp_path: Path) -> None:
-    rows = train(digits, tmp_path / "run", replace(FAST, epochs=5, look_every=2, theta_r=0.0, theta_r_prime=0.0)).history
+    rows = train(
+        digits, tmp_path / "run", replace(FAST, epochs=5, look_every=2, theta_r=0.0, theta_r_prime=0.0)
+    ).history
     assert ["absorbed" in row for row in rows] == [False, True, True, True, True]
     clean = digits.clean.sum()
     assert [row["n_samples"] for row in rows[:2]] == [clean, clean]
     assert rows[2]["n_samples"] == clean + rows[1]["absorbed"] + rows[1]["relabelled"] == len(digits.ids)
     assert rows[2]["absorbed"] == rows[1]["absorbed"]
+
+
+@pytest.mark.parametrize("method", ["mixfix", "ce", "ce-all"])
+def test_label_smoothing_spreads_labels_over_all_classes(method: str) -> None:
+    logits, targets = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1, 2])
+    chosen = method_of(Subsets(np.zeros(1, int), np.ones(1, bool), np.zeros(1, bool), 3), replace(FAST, method=method))
+    batch = Batch(torch.zeros(6, 3, 2, 2), targets, torch.tensor(1.0), torch.arange(6), 0.0)
+    soft = 0.8 * functional.one_hot(targets, 3) + 0.2 / 3
+    loss = chosen.loss(lambda _: logits, lambda _: logits, batch)
+    assert loss.item() == pytest.approx(-(soft * logits.log_softmax(dim=1)).sum(dim=1).mean().item())
 
 
 def test_the_average_of_the_weights_is_what_sees_and_is_kept(digits: Digits, tmp_path: Path) -> None:
