@@ -261,8 +261,8 @@ def test_any_classifier_of_transformers(digits: Digits, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(digits: Digits, tmp_path: Path, monkeypatch) -> None:
-    def rate(config: TrainConfig, epoch: int) -> float:
-        return 0.02 if epoch == 0 else 1e30
+    def rate(config: TrainConfig, epoch: float) -> float:
+        return 0.02 if epoch < 1 else 1e30
 
     monkeypatch.setattr(TrainConfig, "learning_rate_in", rate)
     with pytest.raises(RunError, match=r"the loss became nan at step \d+ of epoch 2.*weights of epoch 1") as raised:

@@ -92,7 +92,8 @@ def test_eq_7_decides_only_in_its_epochs(digits: Digits, tmp_path: Path) -> None
 @pytest.mark.parametrize("method", ["mixfix", "ce", "ce-all"])
 def test_label_smoothing_spreads_labels_over_all_classes(method: str) -> None:
     logits, targets = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1, 2])
-    chosen = method_of(Subsets(np.zeros(1, int), np.ones(1, bool), np.zeros(1, bool), 3), replace(FAST, method=method))
+    subsets = Subsets(np.zeros(1, int), np.ones(1, bool), np.zeros(1, bool), 3)
+    chosen = method_of(subsets, clipaudit.recipe("fast", method=method))
     batch = Batch(torch.zeros(6, 3, 2, 2), targets, torch.tensor(1.0), torch.arange(6), 0.0)
     soft = 0.8 * functional.one_hot(targets, 3) + 0.2 / 3
     loss = chosen.loss(lambda _: logits, lambda _: logits, batch)
