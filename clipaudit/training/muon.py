@@ -66,4 +66,5 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     for _ in range(_TIMES):
         square = wide @ wide.T
         wide = a * wide + (b * square + c * square @ square) @ wide
-    return wide.T if is_tall else wide
+    result: torch.Tensor = wide.T if is_tall else wide
+    return result

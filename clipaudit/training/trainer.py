@@ -130,10 +130,11 @@ class Trainer:
 
 
 def _optimizer(network: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
-    rates = {"lr": config.learning_rate, "momentum": config.momentum, "weight_decay": config.weight_decay}
+    rate, momentum, decay = config.learning_rate, config.momentum, config.weight_decay
     if config.optimizer == MUON:
-        return Muon(network, **rates)
-    return torch.optim.SGD(network.parameters(), **rates, fused=device.type == "cuda")
+        return Muon(network, lr=rate, momentum=momentum, weight_decay=decay)
+    fused = device.type == "cuda"
+    return torch.optim.SGD(network.parameters(), lr=rate, momentum=momentum, weight_decay=decay, fused=fused)
 
 
 def _still(network: nn.Module) -> nn.Module:
