@@ -133,7 +133,7 @@ def test_help_shows_the_true_defaults() -> None:
     audit, train = AuditConfig.entries(), train_options()
     assert audit["theta_consistency"].defaults(PRESETS) == "1.0; cifar: 0.8"
     assert audit["temperature"].defaults(PRESETS) == "0.07; recommended: model"
-    assert train["batch_size"].defaults(RECIPES) == "128; red-mini-imagenet, webvision: 64; probe: 256"
+    assert train["batch_size"].defaults(RECIPES) == "128; red-mini-imagenet, webvision: 64; fast, probe: 256"
     assert train["milestones"].defaults(RECIPES) == "200,250; webvision: 80,120; probe: 12,17"
     assert audit["c"].sentence.endswith("(1e-06 to 10000); only for logistic and joint.")
     assert train["warm_up"].sentence.endswith("; only for dividemix.")

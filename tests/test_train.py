@@ -102,7 +102,15 @@ def test_labels_are_those_of_eq_7(digits: Digits, finished: clipaudit.TrainSumma
     assert right == {name: last[f"{name}_right"] for name in counted}
 
 
-@pytest.mark.parametrize("changes", [{}, {"co_training": True}, {"method": "dividemix", "warm_up": 1, "ramp_up": 1}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"co_training": True},
+        {"method": "dividemix", "warm_up": 1, "ramp_up": 1},
+        {"model": "airbench", "optimizer": "muon", "schedule": "one-cycle", "averaging": 0.9, "look_every": 2},
+    ],
+)
 def test_an_interrupted_run_ends_as_if_it_had_not_been(digits: Digits, tmp_path: Path, changes) -> None:
     config = replace(TINY, epochs=3, milestones=(2,), **changes)
     whole = train(digits, tmp_path / "whole", config)
@@ -253,8 +261,8 @@ def test_any_classifier_of_transformers(digits: Digits, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(digits: Digits, tmp_path: Path, monkeypatch) -> None:
-    def rate(config: TrainConfig, epoch: int) -> float:
-        return 0.02 if epoch == 0 else 1e30
+    def rate(config: TrainConfig, epoch: float) -> float:
+        return 0.02 if epoch < 1 else 1e30
 
     monkeypatch.setattr(TrainConfig, "learning_rate_in", rate)
     with pytest.raises(RunError, match=r"the loss became nan at step \d+ of epoch 2.*weights of epoch 1") as raised:

@@ -26,13 +26,14 @@ from clipaudit.samples import SourceOptions
 from clipaudit.samples.hugging_face import Dataset
 from clipaudit.threads import thread_count
 from clipaudit.training import data as data_of
+from clipaudit.training.airbench import Airbench
 from clipaudit.training.config import PROBE, TrainConfig
 from clipaudit.training.engine import Engine
 from clipaudit.training.methods import method_of
 from clipaudit.training.models import Architecture, build, describe
 from clipaudit.training.pixels import Pixels, load_pixels
 from clipaudit.training.probe import Probe, find_vectors
-from clipaudit.training.run import Load, Progress, Run, TrainProgress, TrainSummary, load_material
+from clipaudit.training.run import Load, Material, Progress, Run, TrainProgress, TrainSummary, load_material
 from clipaudit.training.run_facts import RunFacts
 from clipaudit.training.run_folder import RunFolder
 from clipaudit.training.trainer import Trainer
@@ -44,6 +45,8 @@ __all__ = ["TrainProgress", "TrainSummary", "train"]
 
 # What loads the training samples and what loads those of a test set, given a device and the run's folder.
 Loads = Callable[[torch.device, Path], tuple[Load, Load]]
+# Images whose patches tell how the patches of all vary.
+WHITENING_IMAGES = 2_000
 # Shows a stage, what of it is done and what there is to do.
 Show = Callable[[str, int, int], None]
 
@@ -133,7 +136,9 @@ def train(
     with device_faults(engine.device, "Choose a smaller --batch-size, --width or --image-size, or --pixels disk."):
         material = load_material(data, test_samples, *loads(engine.device, folder.path))
         method = method_of(material.data.subsets(), config)
-        trainer = Trainer(method, _networks(architecture, engine, config), material.pixels, engine, config)
+        networks = _networks(architecture, engine, config)
+        _whiten(networks, material, engine)
+        trainer = Trainer(method, networks, material.pixels, engine, config)
         return Run(folder, trainer, material, config, report, board).to_the_end()
 
 
@@ -201,6 +206,17 @@ def _networks(architecture: Architecture | Probe, engine: Engine, config: TrainC
         with engine.repeatable(config.seed, 0, number):
             networks.append(build(architecture, pretrained=config.pretrained))
     return networks
+
+
+def _whiten(networks: list[nn.Module], material: Material, engine: Engine) -> None:
+    """Show some images of the clean subset to networks whose first layer is made from their statistics."""
+    if learners := [network for network in networks if isinstance(network, Airbench)]:
+        clean = np.flatnonzero(material.data.clean)
+        # At equal distances: where the source goes class by class, some of every class.
+        rows = clean[np.linspace(0, len(clean) - 1, min(len(clean), WHITENING_IMAGES)).astype(np.int64)]
+        images = engine.normalise(next(iter(material.pixels.blocks([rows])))).cpu()
+        for network in learners:
+            network.whiten(images)
 
 
 def _open_board(out: Path) -> Board:

@@ -24,14 +24,14 @@ from clipaudit.training.run_check import check_count, check_history, check_look,
 from clipaudit.training.run_folder import RunFolder
 
 _KEY = "clipaudit"
-_BEST = "best."
+_BEST, _AVERAGE = "best.", "average."
 
 Tensors = dict[str, torch.Tensor]
 
 
 @dataclass
 class State:
-    """What a run knows after an epoch, beside its networks and their momentum.
+    """What a run knows after an epoch, beside its networks, their averages and momentum.
 
     Attributes:
         looks: What each network saw last, and what they saw together.
@@ -80,11 +80,14 @@ def save_state(
     path: Path,
     folder: RunFolder,
     networks: Sequence[nn.Module],
+    averages: Sequence[nn.Module],
     optimizers: Sequence[torch.optim.Optimizer],
     state: State,
 ) -> None:
-    """All that the next epoch depends on: weights, momentum, what the networks saw; randomness has no state."""
+    """All that the next epoch depends on: weights, their averages, momentum, what was seen; randomness has no state."""
     tensors = weights_of(networks)
+    if averages is not networks:
+        tensors |= {_AVERAGE + name: tensor for name, tensor in weights_of(averages).items()}
     for number, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
         for name, parameter in network.named_parameters():
             if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
@@ -102,15 +105,17 @@ def load_state(
     path: Path,
     folder: RunFolder,
     networks: Sequence[nn.Module],
+    averages: Sequence[nn.Module],
     optimizers: Sequence[torch.optim.Optimizer],
     n: int,
 ) -> State:
-    """The inverse of `save_state`: fills networks and optimizers.
+    """The inverse of `save_state`: fills networks, averages and optimizers.
 
     Args:
         path: The file.
         folder: The run it must belong to.
         networks: To fill.
+        averages: To fill; the networks themselves where nothing is averaged.
         optimizers: To fill.
         n: Samples of the index.
 
@@ -126,9 +131,15 @@ def load_state(
             _fill_momentum(tensors, number, network, optimizer)
     except (ValueError, KeyError) as error:
         raise _damaged(path, str(error)) from None
-    best = {name.removeprefix(_BEST): tensors.pop(name) for name in list(tensors) if name.startswith(_BEST)}
+    best, averaged = _pop(tensors, _BEST), _pop(tensors, _AVERAGE)
     _fill(path, networks, tensors)
-    return State(looks, facts["history"], facts["best_epoch"], best or weights_of(networks))
+    if averages is not networks:
+        _fill(path, averages, averaged)
+    return State(looks, facts["history"], facts["best_epoch"], best or weights_of(averages))
+
+
+def _pop(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
 
 
 def _pop_looks(tensors: Tensors, count: int, n: int, classes: int) -> list[Look]:

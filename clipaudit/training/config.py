@@ -10,12 +10,17 @@ from clipaudit.errors import UsageError
 from clipaudit.options import Option, Options, option
 from clipaudit.options.kinds import SEED, SHARE, Choice, Numbers, Range, Switch, Text
 
-PREACT, PROBE = "preact-resnet18", "probe"
+PREACT, AIRBENCH, PROBE = "preact-resnet18", "airbench", "probe"
 EPOCHS = Range(0, 100_000, whole=True)
 WIDTH = Range(1, 512, whole=True, unit="channels")
 IMAGE_SIZE = Range(8, 4096, whole=True, unit="pixels")
 HIDDEN = Range(0, 65_536, whole=True, unit="units")
 _POLICIES = {"cifar10": "", "imagenet": "", "svhn": "", "none": ""}
+ONE_CYCLE, MUON = "one-cycle", "muon"
+_OPTIMIZERS = {"sgd": "", MUON: f"only for {AIRBENCH}"}
+_SCHEDULES = {"milestones": "a tenth after each milestone", ONE_CYCLE: "up in a line and down in a line"}
+# One cycle: its peak, as a share of the epochs, and the shares of the learning rate that it starts and ends with.
+_PEAK, _START, _END = 0.23, 0.2, 0.07
 _MODEL, _TRAINING = "Model", "Training"
 # Options that only one kind of model has a use for.
 _OF_IMAGES = ("pretrained", "image_size", "width", "flip", "policy", "crop_padding")
@@ -56,8 +61,8 @@ class TrainConfig(Options, metaclass=_ByMethod):
     model: str = option(
         PREACT,
         Text("the name of a model"),
-        f"Classifier: {PREACT}, folder or hub id of an image classifier of transformers, timm:NAME, or {PROBE} (a head"
-        " on the embeddings)",
+        f"Classifier: {PREACT}, {AIRBENCH}, folder or hub id of an image classifier of transformers, timm:NAME, or"
+        f" {PROBE} (a head on the embeddings)",
         panel=_MODEL,
     )
     probe_hidden: int = option(
@@ -73,7 +78,13 @@ class TrainConfig(Options, metaclass=_ByMethod):
         note="with another number the milestones move in proportion",
     )
     batch_size: int = option(128, Range(1, 65_536, whole=True), "Samples in a step", panel=_TRAINING)
-    learning_rate: float = option(0.02, Range(1e-9, 1000.0), "Learning rate of SGD at the start", panel=_TRAINING)
+    learning_rate: float = option(
+        0.02,
+        Range(1e-9, 1000.0),
+        "Learning rate",
+        panel=_TRAINING,
+        note="at the start, or at the peak of one cycle",
+    )
     flip: bool = option(True, Switch(), "Mirror half of the images", panel=_TRAINING, note="not for digits or letters")
     val_share: float | None = option(
         None,
@@ -85,15 +96,26 @@ class TrainConfig(Options, metaclass=_ByMethod):
         unset="0.1 without --test, else 0",
     )
     seed: int = option(0, SEED, "Random seed", panel=_TRAINING)
-    width: int = option(64, WIDTH, f"Width of the first stage of {PREACT}")
+    schedule: str = option("milestones", Choice(_SCHEDULES), "Learning rate over the epochs")
+    width: int = option(64, WIDTH, f"Width of the first stage of {PREACT} or {AIRBENCH}")
     # Beyond a hundred, the learning rate is zero.
     milestones: tuple[int, ...] = option(
         (200, 250),
         Numbers(EPOCHS, most=100, example=(200, 250)),
         "Epochs after which the learning rate falls to a tenth",
     )
-    momentum: float = option(0.9, SHARE, "Momentum of SGD")
-    weight_decay: float = option(5e-4, Range(0.0, 10.0), "Weight decay of SGD, on all parameters")
+    optimizer: str = option("sgd", Choice(_OPTIMIZERS), "Optimizer")
+    momentum: float = option(0.9, SHARE, "Momentum of the optimizer")
+    weight_decay: float = option(
+        5e-4, Range(0.0, 10.0), "Weight decay, on all parameters", note=f"with {MUON} on all but the filters"
+    )
+    label_smoothing: float = option(0.0, SHARE, "Share of each label that cross-entropy spreads over all classes")
+    averaging: float = option(
+        0.0,
+        Range(0.0, 0.999999),
+        "Decay in a step of the moving average of the weights, which is what predicts",
+        note="0 averages nothing",
+    )
     theta_r: float = option(0.7, SHARE, "Probability above which eq. 7 absorbs a sample with its own label")
     theta_r_prime: float = option(
         0.8, SHARE, "Probability above which eq. 7 relabels a sample", note="at least theta_r; 1 never relabels"
@@ -121,6 +143,9 @@ class TrainConfig(Options, metaclass=_ByMethod):
                 f"theta_r ({self.theta_r}) must not exceed theta_r' ({self.theta_r_prime}):"
                 " changing a label needs no less certainty than believing it."
             )
+        if self.optimizer == MUON and self.model != AIRBENCH:
+            # It keeps the norm of filters, which makes no difference only where batch normalisation follows each layer.
+            raise UsageError(f"the optimizer {MUON} is for the model {AIRBENCH}, not for {self.model}. Choose sgd.")
 
     @property
     def networks(self) -> int:
@@ -145,10 +170,17 @@ class TrainConfig(Options, metaclass=_ByMethod):
         for name in given:
             if name in idle:
                 raise UsageError(f"{name} belongs to {owner}, not to {self.model}. Leave out one of them.")
+        if self.schedule == ONE_CYCLE and "milestones" in given:
+            raise UsageError(f"milestones has no effect with the schedule {ONE_CYCLE}. Leave out one of them.")
         super().refuse_idle(given)
 
-    def learning_rate_in(self, epoch: int) -> float:
-        """The learning rate in an epoch, counted from 0."""
+    def learning_rate_in(self, epoch: float) -> float:
+        """The learning rate after so many epochs, a fraction of one included."""
+        if self.schedule == ONE_CYCLE:
+            done = epoch / self.epochs
+            rising = _START + (1 - _START) * done / _PEAK
+            falling = _END + (1 - _END) * (1 - done) / (1 - _PEAK)
+            return self.learning_rate * min(rising, falling)
         return float(self.learning_rate * 0.1 ** sum(milestone <= epoch for milestone in self.milestones))
 
 

@@ -15,11 +15,14 @@ from torch import nn
 from clipaudit.clip.trial import check_model_folder, check_processor
 from clipaudit.errors import ModelError, UsageError
 from clipaudit.images.decoding import Preprocessing
-from clipaudit.training.config import PREACT, TrainConfig
+from clipaudit.training.airbench import LEAST_EDGE, Airbench
+from clipaudit.training.config import AIRBENCH, PREACT, TrainConfig
 from clipaudit.training.preact import PreActResNet18
 from clipaudit.training.probe import Probe, head
 
 TIMM = "timm:"
+# Ours, which need no other package.
+_SMALL: Mapping[str, Callable[[int, int], nn.Module]] = {PREACT: PreActResNet18, AIRBENCH: Airbench}
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 # Channel means and deviations of the CIFAR-10 and ImageNet training images.
 CIFAR: Statistics = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
@@ -90,10 +93,12 @@ def describe(config: TrainConfig, classes: int) -> Architecture:
 
     Raises:
         ModelError: there is no such model, or it cannot be reached.
-        UsageError: timm is not installed.
+        UsageError: timm is not installed, or the images are too small.
     """
-    if config.model == PREACT:
-        return Architecture(PREACT, config.width, classes, config.image_size or 32, *CIFAR)
+    if config.model == AIRBENCH and (config.image_size or LEAST_EDGE) < LEAST_EDGE:
+        raise UsageError(f"{AIRBENCH} needs an image_size of at least {LEAST_EDGE} pixels, not {config.image_size}.")
+    if config.model in _SMALL:
+        return Architecture(config.model, config.width, classes, config.image_size or 32, *CIFAR)
     if config.model.startswith(TIMM):
         return _describe_timm(config, classes)
     return _describe_hugging_face(config, classes)
@@ -110,8 +115,8 @@ def build(architecture: Architecture | Probe, *, pretrained: bool = False) -> nn
     if isinstance(architecture, Probe):
         return head(architecture)
     name, classes = architecture.model, architecture.classes
-    if name == PREACT:
-        return PreActResNet18(classes, architecture.width)
+    if name in _SMALL:
+        return _SMALL[name](classes, architecture.width)
     if name.startswith(TIMM):
         try:
             return cast(nn.Module, _timm().create_model(name[len(TIMM) :], pretrained=pretrained, num_classes=classes))
@@ -199,7 +204,7 @@ def _build_hugging_face(architecture: Architecture, pretrained: bool) -> nn.Modu
 def _load_fault(model: str, error: Exception) -> ModelError:
     return ModelError(
         f"the model {model} cannot be loaded for image classification: {_first_line(error)}"
-        f" Name {PREACT}, timm:NAME, a folder that save_pretrained wrote, or a hub id."
+        f" Name {' or '.join(_SMALL)}, timm:NAME, a folder that save_pretrained wrote, or a hub id."
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from clipaudit.options import Option
 from clipaudit.options.arguments import typed
 from clipaudit.options.kinds import Choice
-from clipaudit.training.config import PROBE, TrainConfig
+from clipaudit.training.config import AIRBENCH, MUON, ONE_CYCLE, PROBE, TrainConfig
 
 _IMAGENET = {"policy": "imagenet"}
 # Changes to TrainConfig. Where the paper and the published commands differ, these are the published commands'.
@@ -23,6 +23,10 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     | {"theta_r": 0.7, "theta_r_prime": 1.0, "beta": 0.5, "batch_size": 64, "epochs": 150, "milestones": (80, 120)}
     | {"model": "timm:inception_resnet_v2", "pretrained": False},
     "clothing1m": _IMAGENET | {"model": "microsoft/resnet-50", "pretrained": True},
+    # Our own, for small images on a processor: docs/training.md has the reason for each number.
+    "fast": {"model": AIRBENCH, "width": 32, "epochs": 20, "batch_size": 256, "label_smoothing": 0.2, "averaging": 0.98}
+    | {"optimizer": MUON, "learning_rate": 0.1, "momentum": 0.6, "weight_decay": 0.013, "schedule": ONE_CYCLE}
+    | {"policy": "none", "crop_padding": 2, "theta_r": 0.8, "theta_r_prime": 0.8, "beta": 0.001, "look_every": 5},
     # Not published, and not tuned (docs/benchmarks.md).
     PROBE: {"model": PROBE, "epochs": 20, "milestones": (12, 17), "batch_size": 256, "learning_rate": 0.02}
     | {"warm_up": 4, "ramp_up": 4},
@@ -54,6 +58,6 @@ def recipe(name: str | None = None, **changes: Any) -> TrainConfig:
     method = TrainConfig.method if changes.get("method") is None else changes["method"]
     base = TrainConfig.from_dict({**numbers, "method": method})
     config = base.with_changes(**changes)
-    if changes.get("epochs") is None or changes.get("milestones") is not None:
+    if config.schedule == ONE_CYCLE or changes.get("epochs") is None or changes.get("milestones") is not None:
         return config
     return replace(config, milestones=tuple(round(epoch * config.epochs / base.epochs) for epoch in base.milestones))

@@ -86,7 +86,7 @@ class HeldOut:
         """In [0, 1], of all networks together; None without images."""
         if not len(self.rows):
             return None
-        look = trainer.engine.look(trainer.networks, self.pixels, self.rows, len(self.labels))[-1]
+        look = trainer.engine.look(trainer.averages, self.pixels, self.rows, len(self.labels))[-1]
         return float((look.y_m == self.labels)[self.rows].mean())
 
 
@@ -176,7 +176,12 @@ class Run:
         folder, trainer = self._folder, self._trainer
         try:
             self._state = load_state(
-                folder.state, folder, trainer.networks, trainer.optimizers, len(self._material.data.samples)
+                folder.state,
+                folder,
+                trainer.networks,
+                trainer.averages,
+                trainer.optimizers,
+                len(self._material.data.samples),
             )
         except FileNotFoundError:
             return
@@ -205,14 +210,15 @@ class Run:
             "n_samples": result.n_samples,
         }
         row |= {f"{judge.name}_accuracy": judge.accuracy(trainer) for judge in self._material.judges}
-        if trainer.method.looks:
+        if trainer.method.look_every and (number + 1) % trainer.method.look_every == 0:
             self._state.looks = self._look(data.usable if config.relabel_selected else data.usable & ~data.clean)
+        if self._state.looks:
             row |= counts(data, self._state.looks[-1], config)
         return row
 
     def _look(self, wanted: NDArray[np.bool_]) -> list[Look]:
         rows, n = np.flatnonzero(wanted), len(self._material.data.samples)
-        return self._trainer.engine.look(self._trainer.networks, self._material.pixels, rows, n)
+        return self._trainer.engine.look(self._trainer.averages, self._material.pixels, rows, n)
 
     def _save(self) -> None:
         """Keep an epoch. State first: from it alone the next call restores whatever a killed one did not write."""
@@ -221,14 +227,14 @@ class Run:
         accuracy = state.history[-1]["val_accuracy"]
         best = state.history[state.best_epoch - 1]["val_accuracy"] if state.best_epoch else None
         if accuracy is None or best is None or accuracy > best:
-            state.best_epoch, state.best = len(state.history), weights_of(trainer.networks)
-        save_state(self._folder.state, self._folder, trainer.networks, trainer.optimizers, state)
+            state.best_epoch, state.best = len(state.history), weights_of(trainer.averages)
+        save_state(self._folder.state, self._folder, trainer.networks, trainer.averages, trainer.optimizers, state)
         self._write_beside()
 
     def _write_beside(self) -> None:
         folder, state = self._folder, self._state
         save_weights(folder.best, folder, state.best, state.best_epoch)
-        save_weights(folder.last, folder, weights_of(self._trainer.networks), len(state.history))
+        save_weights(folder.last, folder, weights_of(self._trainer.averages), len(state.history))
         folder.write_history(state.history)
 
     def _show(self, row: dict[str, Any], done: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,10 @@ from torch import nn
 
 from clipaudit.errors import RunError
 from clipaudit.training.augment import augmentation_of
-from clipaudit.training.config import TrainConfig
+from clipaudit.training.config import MUON, TrainConfig
 from clipaudit.training.engine import Engine
 from clipaudit.training.methods.base import Batch, Epoch, Look, Method
+from clipaudit.training.muon import Muon
 from clipaudit.training.pixels import Pixels
 
 # Values of the samples (bytes of uint8 images) that are augmented together, for as many steps as they last.
@@ -41,23 +43,22 @@ class EpochResult:
 
 
 class Trainer:
-    """The networks and their optimizers; `n_trained` counts the images of the current epoch."""
+    """The networks and their optimizers.
+
+    Attributes:
+        networks: What is trained.
+        averages: What sees, is judged and is kept: the moving average of each network's weights, or without averaging
+            the networks themselves.
+        n_trained: Images of the current epoch so far.
+    """
 
     def __init__(
         self, method: Method, networks: Sequence[nn.Module], pixels: Pixels, engine: Engine, config: TrainConfig
     ) -> None:
         self.method, self.engine, self._pixels, self._config = method, engine, pixels, config
         self.networks = [engine.place(network) for network in networks]
-        self.optimizers = [
-            torch.optim.SGD(
-                network.parameters(),
-                lr=config.learning_rate,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
-                fused=engine.device.type == "cuda",
-            )
-            for network in self.networks
-        ]
+        self.optimizers = [_optimizer(network, config, engine.device) for network in self.networks]
+        self.averages = [_still(network) for network in self.networks] if config.averaging else self.networks
         self.n_trained = 0
         self._augment = augmentation_of(config, engine.image_size)
 
@@ -66,7 +67,7 @@ class Trainer:
 
         Args:
             number: Of the epoch.
-            looks: What each network saw after the last epoch; empty before the first.
+            looks: What each network saw last; empty before the first look.
             report: Called after every step with the images trained on in this epoch, and those there will be.
 
         Raises:
@@ -88,8 +89,6 @@ class Trainer:
         network, peer = self.networks[which].train(), self.networks[(which + 1) % len(self.networks)]
         if peer is not network:
             peer.eval()
-        for group in self.optimizers[which].param_groups:
-            group["lr"] = self._config.learning_rate_in(number)
         device, (steps, width) = self.engine.device, epoch.rows.shape
         mixing = np.asarray(generator.beta(self.method.beta, self.method.beta, steps))
         mixings = torch.from_numpy(np.maximum(mixing, 1 - mixing).astype(np.float32)).to(device)
@@ -110,20 +109,48 @@ class Trainer:
                     partners[step],
                     number + step / steps,
                 )
+                for group in self.optimizers[which].param_groups:
+                    group["lr"] = self._config.learning_rate_in(batch.epochs)
                 found.append(self.step(network, peer, self.optimizers[which], batch))
+                if self._config.averaging:
+                    _follow(self.averages[which], network, self._config.averaging, number * steps + step)
                 self.n_trained += width
                 report(self.n_trained, epoch.rows.size * len(self.networks))
             losses += _finite(torch.stack(found), number, start)
         return float(np.mean(losses))
 
     def step(self, network: nn.Module, peer: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> torch.Tensor:
-        """One step of SGD; returns the loss, still on the device. The host waits for nothing here."""
+        """One step of the optimizer; returns the loss, still on the device. The host waits for nothing here."""
         with self.engine.autocast():
             loss = self.method.loss(network, peer, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return loss.detach()
+
+
+def _optimizer(network: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
+    rate, momentum, decay = config.learning_rate, config.momentum, config.weight_decay
+    if config.optimizer == MUON:
+        return Muon(network, lr=rate, momentum=momentum, weight_decay=decay)
+    fused = device.type == "cuda"
+    return torch.optim.SGD(network.parameters(), lr=rate, momentum=momentum, weight_decay=decay, fused=fused)
+
+
+def _still(network: nn.Module) -> nn.Module:
+    """A copy of a network that is not trained."""
+    return copy.deepcopy(network).requires_grad_(False)
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, decay: float, steps_before: int) -> None:
+    """Move an average towards a network, batch normalisation's statistics included; faster in the first steps."""
+    share = 1 - min(decay, (1 + steps_before) / (10 + steps_before))
+    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, share)
+        else:
+            mean.copy_(value)
 
 
 def _finite(losses: torch.Tensor, epoch: int, first_step: int) -> list[float]:

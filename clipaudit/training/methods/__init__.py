@@ -25,6 +25,7 @@ class MixFixConfig(TrainConfig):
 
     co_training: bool = option(False, Switch(), "Train two networks that teach each other (Table 5)", panel="Training")
     beta: float = option(1.0, _MIXUP, "Parameter b of mixup's coefficient lambda ~ Beta(b, b)")
+    look_every: int = option(1, Range(1, 100_000, whole=True, unit="epochs"), "Time between two decisions by eq. 7")
 
     @property
     def networks(self) -> int:

@@ -84,13 +84,13 @@ class Batch:
 class Method(Protocol):
     """A way to train."""
 
-    looks: bool
-    """Looks at X_n after every epoch."""
+    look_every: int
+    """Epochs between two looks at X_n; 0 never looks."""
     beta: float
     """b of mixup's Beta(b, b)."""
 
     def epoch(self, number: int, network: int, looks: Sequence[Look], generator: np.random.Generator) -> Epoch:
-        """The samples of an epoch for one network, given what each network saw after the last one (nothing before)."""
+        """The samples of an epoch for one network, given what each network saw last (nothing before)."""
         ...
 
     def loss(self, network: torch.nn.Module, peer: torch.nn.Module, batch: Batch) -> torch.Tensor:
@@ -117,10 +117,10 @@ def steps_of(subsets: Subsets, config: TrainConfig) -> int:
     return max(1, (int((subsets.clean | subsets.rest).sum()) + subsets.n_left_out) // config.batch_size)
 
 
-def mixup_loss(network: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross-entropy on mixup pairs (Zhang et al., ICLR 2018)."""
+def mixup_loss(network: torch.nn.Module, batch: Batch, smoothing: float) -> torch.Tensor:
+    """Cross-entropy on mixup pairs (Zhang et al., ICLR 2018), with label smoothing."""
     mixed = batch.images.lerp(batch.images[batch.partners], 1 - batch.mixing)
     logits = network(mixed).float()
-    own = functional.cross_entropy(logits, batch.targets)
-    partner = functional.cross_entropy(logits, batch.targets[batch.partners])
+    own = functional.cross_entropy(logits, batch.targets, label_smoothing=smoothing)
+    partner = functional.cross_entropy(logits, batch.targets[batch.partners], label_smoothing=smoothing)
     return own.lerp(partner, 1 - batch.mixing)

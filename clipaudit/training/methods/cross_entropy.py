@@ -16,7 +16,7 @@ from clipaudit.training.methods.base import Batch, Epoch, Look, Subsets, labelle
 class CrossEntropy:
     """Learns the given labels as they are."""
 
-    looks = False
+    look_every = 0
     beta = 1.0
 
     def __init__(self, subsets: Subsets, config: TrainConfig) -> None:
@@ -33,7 +33,8 @@ class CrossEntropy:
 
     def loss(self, network: torch.nn.Module, peer: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Cross-entropy, without mixup."""
-        return functional.cross_entropy(network(batch.images).float(), batch.targets)
+        logits = network(batch.images).float()
+        return functional.cross_entropy(logits, batch.targets, label_smoothing=self._config.label_smoothing)
 
 
 class CrossEntropyOnAll(CrossEntropy):

@@ -23,7 +23,7 @@ VIEWS = 2
 class DivideMix:
     """Semi-supervised: the rest teaches through the guesses of both networks, never through its given labels."""
 
-    looks = False
+    look_every = 0
 
     def __init__(self, subsets: Subsets, config: DivideMixConfig) -> None:
         self.beta = config.alpha

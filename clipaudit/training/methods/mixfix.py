@@ -18,10 +18,8 @@ class MixFix:
     With two, a network's own mistakes do not come back to it as labels.
     """
 
-    looks = True
-
     def __init__(self, subsets: Subsets, config: MixFixConfig) -> None:
-        self.beta = config.beta
+        self.beta, self.look_every = config.beta, config.look_every
         self._subsets, self._config = subsets, config
 
     def adviser(self, network: int) -> int:
@@ -48,4 +46,4 @@ class MixFix:
 
     def loss(self, network: torch.nn.Module, peer: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Cross-entropy on mixup pairs."""
-        return mixup_loss(network, batch)
+        return mixup_loss(network, batch, self._config.label_smoothing)
