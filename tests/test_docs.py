@@ -68,7 +68,7 @@ SKIPPED = {
     "clipaudit train --index clean.parquet --device cuda": GPU,
 }
 # What is added so that a command runs here: the model instead of the hub's, and a short training of a small network.
-ADDED = {"embed": ["--model", str(MODEL)], "train": ["--epochs", "1", "--width", "4"]}
+ADDED = {"audit": ["--model", str(MODEL)], "embed": ["--model", str(MODEL)], "train": ["--epochs", "1", "--width", "4"]}
 _COMMAND = re.compile(r"(?:    )?((?:\.venv/bin/)?clipaudit|python -m clipaudit) (?P<words>[^#]*)")
 
 
