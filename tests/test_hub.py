@@ -62,6 +62,19 @@ def test_a_hub_that_does_not_answer_is_asked_once(small_images: Path, tmp_path: 
         assert words in done.stderr, words
 
 
+def test_a_network_of_the_hub_is_asked_for_once(
+    noisy_index: clipaudit.CleanIndex, tmp_path: Path, run_cli: Cli
+) -> None:
+    noisy_index.write(tmp_path / "clean.parquet")
+    with hanging_up() as (endpoint, made):
+        words = ("train", "--index", "clean.parquet", "--model", "some/network", "--device", "cpu")
+        done = run_cli(*words, env=online(endpoint, tmp_path / "home"))
+    assert done.returncode == 1
+    assert len(made) == 1
+    assert "some/network cannot be loaded" in done.stderr
+    assert "timm:NAME" in done.stderr
+
+
 def test_no_password_of_a_mirror_is_told(small_images: Path, tmp_path: Path, run_cli: Cli) -> None:
     done = run_cli("embed", small_images, env=online("http://me:hunter2@127.0.0.1:9", tmp_path / "home"))
     assert done.returncode == 1

@@ -24,6 +24,7 @@ from clipaudit.demo import MODEL
 from clipaudit.errors import UsageError
 from clipaudit.options.shared import FAIL_OVER
 
+REPOSITORY = Path(__file__).parents[1]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 # Each command with --json, and what its document has beside the version, the command and the warnings.
 DOCUMENTS: dict[str, tuple[tuple[str, ...], set[str]]] = {
@@ -108,6 +109,8 @@ def test_one_document_and_nothing_else(command: str, sandbox: Path, run_cli: Cli
     assert document["command"] == command
     assert all(isinstance(warning, str) for warning in document["warnings"])
     assert DOCUMENTS[command][1] <= set(document)
+    page = (REPOSITORY / "docs" / "automation.md").read_text(encoding="utf-8")
+    assert [key for key in document if f"`{key}`" not in page] == []
 
 
 @pytest.mark.parametrize("command", DOCUMENTS)

@@ -421,7 +421,7 @@ def test_messages_are_one_line(tmp_path: Path, run_cli: Cli) -> None:
         ("show", hostile),
         ("select", hostile),
         ("embed", hostile),
-        ("embed", f"{hostile}.csv"),
+        ("embed", f"{hostile}.csv", "--model", MODEL),
         ("evaluate", hostile, "--truth", hostile),
         ("select", "--preset", hostile),
         ("demo", f"{hostile}.csv"),

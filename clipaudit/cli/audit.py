@@ -101,14 +101,16 @@ def _document(summary: AuditSummary, doubts: Doubts, limit: float | None) -> dic
         "embedding": documents.embedding(summary.embedding),
         "report": summary.report,
         "fail_over": limit,
-        "warnings": [*summary.embedding.warnings, *summary.index.metadata.warnings],
+        # Some are about the classes, which both have looked at.
+        "warnings": list(dict.fromkeys([*summary.embedding.warnings, *summary.index.metadata.warnings])),
     }
 
 
 def _show(summary: AuditSummary, doubts: Doubts) -> None:
     from clipaudit.cli.console import print_line, safe, show_embedded, show_index
 
-    show_embedded(summary.embedding)
+    # What was decided about the source stands in the index, too.
+    show_embedded(summary.embedding, {})
     show_index(summary.index, doubts, summary.file)
     print_line("")
     for sentence in _conclusions(summary, doubts):

@@ -110,22 +110,21 @@ def stages() -> Iterator[Callable[[str], None]]:
 
 def show_embed_summary(summary: EmbedSummary) -> None:
     """What `embed` decided and did."""
-    show_embedded(summary)
+    show_embedded(summary, summary.decided)
     if summary.complete:
         print_line(f"Next: clipaudit select {safe(summary.cache)} --out clean.parquet")
     else:
         print_line("Other shards have to run before the cache is complete.")
 
 
-def show_embedded(summary: EmbedSummary) -> None:
-    """The same, without what comes next."""
+def show_embedded(summary: EmbedSummary, decided: Mapping[str, str]) -> None:
+    """The same, without what comes next, and with as much of its decisions as the caller wants."""
     rate = f", {summary.n_embedded / summary.seconds:,.0f} images/s" if summary.seconds and summary.n_embedded else ""
     kept = summary.n_samples - summary.n_embedded - summary.n_unreadable
     print_line(
         f"[bold]{summary.n_samples:,} {'vectors' if summary.is_own else 'images'}[/bold] in {safe(summary.cache)}"
     )
-    for about, decision in summary.decided.items():
-        print_line(f"  {about:<14} {safe(decision)}")
+    show_decided(decided)
     if summary.is_own:
         print_line(f"  taken over now {summary.n_embedded:,}")
     else:

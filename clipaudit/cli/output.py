@@ -6,7 +6,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from typing import Annotated, Any
@@ -50,7 +50,7 @@ def printed(command: Callable[..., Result]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*words: Any, json: bool = False, quiet: bool = False, **arguments: Any) -> None:
-        with _only_errors(progress=not quiet) if json or quiet else _as_it_is():
+        with _only_errors(progress=not quiet) if json or quiet else nullcontext():
             result = command(*words, **arguments)
             document = plain(result.document()) if json or quiet else {}
         if json:
@@ -70,11 +70,6 @@ def printed(command: Callable[..., Result]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
-
-
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield
 
 
 @contextmanager

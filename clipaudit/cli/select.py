@@ -9,7 +9,7 @@ import typer
 
 from clipaudit.cli import options
 from clipaudit.cli.output import Result, printed
-from clipaudit.cli.selection import Chosen, Leaks, Selection, document, show
+from clipaudit.cli.selection import Chosen, Leaks, Selection
 from clipaudit.config import PRESET, PRESETS, AuditConfig
 from clipaudit.config import preset as configured
 from clipaudit.errors import ClipAuditError, UsageError
@@ -183,8 +183,8 @@ def select(
         else None
     )
     return Result(
-        show=lambda: show(made),
-        document=lambda: document(made, limit),
+        show=made.show,
+        document=lambda: made.document(limit),
         fault=leaked or options.too_many(doubts, limit, out),
     )
 

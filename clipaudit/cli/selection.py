@@ -53,33 +53,31 @@ class Selection:
     chosen: Chosen | None
     leaks: Leaks | None
 
+    def document(self, fail_over: float | None) -> dict[str, Any]:
+        """All of it; `fail_over` is the share that --fail-over allows."""
+        from clipaudit.cli import documents
 
-def document(made: Selection, limit: float | None) -> dict[str, Any]:
-    """All of it; `limit` is what --fail-over allows."""
-    from clipaudit.cli import documents
+        return {
+            **documents.selection(self.index, self.written[0], self.doubts),
+            "written": self.written,
+            "notes": self.notes,
+            "threshold": self.chosen,
+            "leaks": {"file": self.leaks.file, **self.leaks.counts} if self.leaks else None,
+            "fail_over": fail_over,
+        }
 
-    return {
-        **documents.selection(made.index, made.written[0], made.doubts),
-        "written": made.written,
-        "notes": made.notes,
-        "threshold": made.chosen,
-        "leaks": {"file": made.leaks.file, **made.leaks.counts} if made.leaks else None,
-        "fail_over": limit,
-    }
+    def show(self) -> None:
+        """The same for people."""
+        from clipaudit.cli.console import print_line, safe, show_index
 
-
-def show(made: Selection) -> None:
-    """The same for people."""
-    from clipaudit.cli.console import print_line, safe, show_index
-
-    if made.chosen:
-        _show_chosen(made.chosen)
-    show_index(made.index, made.doubts, made.written[0])
-    print_line(f"Written: {', '.join(safe(path) for path in made.written)}")
-    for note in made.notes:
-        print_line(f"[yellow]note[/yellow] {safe(note)}")
-    if made.leaks:
-        _show_leaks(made.leaks)
+        if self.chosen:
+            _show_chosen(self.chosen)
+        show_index(self.index, self.doubts, self.written[0])
+        print_line(f"Written: {', '.join(safe(path) for path in self.written)}")
+        for note in self.notes:
+            print_line(f"[yellow]note[/yellow] {safe(note)}")
+        if self.leaks:
+            _show_leaks(self.leaks)
 
 
 def _show_chosen(chosen: Chosen) -> None:
