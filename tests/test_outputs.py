@@ -21,7 +21,7 @@ from test_files import small_disk
 
 import clipaudit
 from clipaudit import CleanIndex
-from clipaudit.demo import write_digits
+from clipaudit.demo import MODEL, write_digits
 from clipaudit.errors import ClipAuditError, UsageError
 from clipaudit.index.links import file_names
 from clipaudit.text import printable

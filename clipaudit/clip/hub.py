@@ -28,14 +28,19 @@ def only_cached(model: str, revision: str | None) -> bool:
     Raises:
         ModelError: it cannot be reached, and the model is not in the cache.
     """
-    if Path(model).is_dir() or not _is_hub_id(model):
+    if Path(model).is_dir():
         return False
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        held = try_to_load_from_cache(model, "config.json", revision=revision)
+    except HFValidationError:
+        return False  # No id of the hub: who loads the model says so without asking there.
     reason = _silence(model, revision or "main")
     if reason is None:
         return False
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str):
+    if isinstance(held, str):
         return True
     raise ModelError(
         f"the model {model} cannot be loaded: it is no local folder, the cache {constants.HF_HUB_CACHE} does not hold"
@@ -48,20 +53,9 @@ def only_cached(model: str, revision: str | None) -> bool:
     )
 
 
-def _is_hub_id(model: str) -> bool:
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    try:
-        validate_repo_id(model)
-    except HFValidationError:
-        return False
-    return True
-
-
 def _silence(model: str, revision: str) -> str | None:
     """Why the hub does not answer; None where it does, whatever it says."""
-    from huggingface_hub import constants, hf_hub_url
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session, hf_hub_url
 
     patience = constants.HF_HUB_ETAG_TIMEOUT if PATIENCE_VARIABLE in os.environ else PATIENCE
     failures: list[Exception | None] = []
