@@ -2,10 +2,8 @@
 
 import clipaudit
 
-summary = clipaudit.embed("photos")
-index = clipaudit.select(summary.cache)
-index.write("clean.parquet")
-clipaudit.evaluate(index, "truth.csv").overall.auroc
+audited = clipaudit.audit("photos", out="clean.parquet", report="report.html")
+clipaudit.evaluate(audited.index, "truth.csv").overall.auroc
 """
 
 from __future__ import annotations
@@ -18,6 +16,8 @@ if TYPE_CHECKING:
     from clipaudit.cache.embeddings import EmbeddingsCache as EmbeddingsCache
     from clipaudit.calls.apply import ReviewSummary as ReviewSummary
     from clipaudit.calls.apply import apply_marks as apply_marks
+    from clipaudit.calls.audit import AuditSummary as AuditSummary
+    from clipaudit.calls.audit import audit as audit
     from clipaudit.calls.corrupt import Corruption as Corruption
     from clipaudit.calls.corrupt import corrupt as corrupt
     from clipaudit.calls.doubts import Doubts as Doubts
@@ -81,6 +81,8 @@ _HOMES = {
     "write_leaks": "calls.leaks",
     "Metrics": "auditing.metrics",
     "EmbeddingsCache": "cache.embeddings",
+    "audit": "calls.audit",
+    "AuditSummary": "calls.audit",
     "corrupt": "calls.corrupt",
     "Corruption": "calls.corrupt",
     "Doubts": "calls.doubts",

@@ -78,7 +78,7 @@ def to_path(path: str | os.PathLike[str]) -> Path:
     url = f"{found['scheme']}://{found['rest']}"
     if _SECRET.search(url.partition("?")[0].split("/")[2]) or _SECRET.search(url.partition("?")[2]):
         raise UsageError(
-            f"{_without_secrets(url)} has a password, token or signature in it, which would be written into every cache"
+            f"{without_secrets(url)} has a password, token or signature in it, which would be written into every cache"
             " and report. Give credentials as the store's own library takes them: by variables or its configuration."
         )
     return RemotePath(url)
@@ -444,11 +444,12 @@ def _fault(error: Exception, url: str) -> OSError:
         number = _FAULTS.get(status or 0) or (error.errno if isinstance(error, OSError) else None) or errno.EIO
     if number == errno.ENOENT:
         return FileNotFoundError(number, os.strerror(number), url)
-    told = _without_secrets(" ".join(str(error).split()))[:_MOST_TOLD] or name
+    told = without_secrets(" ".join(str(error).split()))[:_MOST_TOLD] or name
     if number == errno.EACCES:
         told = f"the store refuses access ({told}). Credentials are taken as its own library takes them"
     return OSError(number, told, url)
 
 
-def _without_secrets(text: str) -> str:
+def without_secrets(text: str) -> str:
+    """A text without the passwords and keys that its URLs hold."""
     return _KEY_ID.sub("***", _SECRET.sub("***", text))

@@ -18,7 +18,16 @@ from clipaudit.options.arguments import _hints, typed
 
 # Classes that calls return: nobody makes one.
 RESULTS = {
-    *("Corruption", "Doubts", "EmbedProgress", "EmbedSummary", "Estimate", "Evaluation", "GenerationSummary"),
+    *(
+        "AuditSummary",
+        "Corruption",
+        "Doubts",
+        "EmbedProgress",
+        "EmbedSummary",
+        "Estimate",
+        "Evaluation",
+        "GenerationSummary",
+    ),
     *("Interval", "Leak", "Metrics", "PromptReport", "Queue", "ReportSummary", "ReviewSummary", "Target"),
     *("TrainProgress", "TrainSummary"),
 }

@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[1]
 def test_the_demo_finds_what_it_hid(tmp_path: Path, run_cli: Cli) -> None:
     result = run_cli("demo", "d")
     assert result.returncode == 0, result.stderr
-    for words in ("$ clipaudit embed", "$ clipaudit select", "$ clipaudit evaluate", "AUROC", "Go on"):
+    for words in ("$ clipaudit audit", "In doubt: ", "How sure: ", "$ clipaudit evaluate", "AUROC", "Go on"):
         assert words in result.stdout
     index = clipaudit.read_index(tmp_path / "d" / "clean.parquet")
     overall = clipaudit.evaluate(index, tmp_path / "d" / "truth.csv").overall
@@ -57,7 +57,7 @@ def test_three_commands_from_images_to_numbers(small_images: Path, tmp_path: Pat
     held = clipaudit.read_index(tmp_path / "strict.parquet").config
     assert (held.theta_loss, held.theta_consistency) == (0.7, 0.8)
     truth = "clean.parquet:label"
-    result = run_cli("evaluate", "strict.parquet", "--truth", truth, "--json", "-")
+    result = run_cli("evaluate", "strict.parquet", "--truth", truth, "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["overall"]["noise_rate"] == 0
 

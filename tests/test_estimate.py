@@ -67,9 +67,8 @@ def test_the_five_lines_of_the_readme(
     fill_in(tmp_path / "review" / "queue.csv", noisy_digits[1])
     said = run_cli("apply", "clean.parquet", "review/queue.csv", "--out", "reviewed.parquet").stdout
     assert "80 of 600 samples reviewed" in said
-    said = run_cli("estimate", "reviewed.parquet", "--json", "e.json").stdout
-    found = json.loads((tmp_path / "e.json").read_text())
-    assert list(found) == ["confidence", "wrong_labels", "in_doubt", "not_in_doubt", "classes", "threshold"]
+    said = run_cli("estimate", "reviewed.parquet").stdout
+    found = json.loads(run_cli("estimate", "reviewed.parquet", "--json").stdout)
     wrong = found["wrong_labels"]
     assert wrong["low"] <= n_wrong(noisy_digits[1]) <= wrong["high"]
     assert f"{wrong['estimate']:,.0f} of 600 labels are wrong (95 %: {wrong['low']:,.0f} to" in said
@@ -77,7 +76,6 @@ def test_the_five_lines_of_the_readme(
     assert f"Best threshold for F1: {found['threshold']:.4f}" in said
     parts = found["in_doubt"]["estimate"] + found["not_in_doubt"]["estimate"]
     assert parts == pytest.approx(wrong["estimate"])
-    assert json.loads(run_cli("estimate", "reviewed.parquet", "--json", "-").stdout) == found
     said = run_cli("select", "--from", "reviewed.parquet", "--threshold", "reviewed", "--out", "better.parquet").stdout
     assert f"Threshold: {found['threshold']:.4f}, from the review" in said
     assert "by the review" in said

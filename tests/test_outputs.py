@@ -21,7 +21,7 @@ from test_files import small_disk
 
 import clipaudit
 from clipaudit import CleanIndex
-from clipaudit.demo import write_digits
+from clipaudit.demo import MODEL, write_digits
 from clipaudit.errors import ClipAuditError, UsageError
 from clipaudit.index.links import file_names
 from clipaudit.text import printable
@@ -64,8 +64,9 @@ def relabelled(index: CleanIndex, **columns: list[str]) -> CleanIndex:
         ("select", "cc", "--labels", "m.csv:label", "--out", "m.csv"),
         ("select", "cc", "--export", "cc/parts/links"),
         ("select", "--from", "x.parquet", "--out", "x.parquet"),
-        ("evaluate", "x.parquet", "--truth", "m.csv", "--json", "x.parquet"),
-        ("evaluate", "x.parquet", "--truth", "m.csv", "--json", "m.csv"),
+        ("audit", "images", "--out", "cc/cache.json"),
+        ("audit", "m.csv", "--out", "m.csv"),
+        ("audit", "images", "--out", "a.parquet", "--report", "a.parquet"),
         ("corrupt", "m.csv", "--out", "m.csv"),
         ("corrupt", "images", "--map", "map.json", "--kind", "asymmetric", "--out", "map.json"),
         ("predict", "run", "m.csv", "--out", "m.csv"),
@@ -374,7 +375,7 @@ def test_output_degrades_with_the_encoding(
     settings = {"env": {**os.environ, **environment}, "text": False}
     shown = run_cli("show", "umlauts.parquet", **settings)
     again = run_cli("select", "--from", "umlauts.parquet", "--out", "ö.parquet", "--export", "e.csv", **settings)
-    evaluated = run_cli("evaluate", "umlauts.parquet", "--truth", "umlauts.parquet:label", "--json", "-", **settings)
+    evaluated = run_cli("evaluate", "umlauts.parquet", "--truth", "umlauts.parquet:label", "--json", **settings)
     for result in (shown, again, evaluated):
         assert (result.returncode, result.stderr) == (0, b"")
     assert b"Br\\xf6tchen" in shown.stdout or "Brötchen".encode("latin-1") in shown.stdout
@@ -420,7 +421,7 @@ def test_messages_are_one_line(tmp_path: Path, run_cli: Cli) -> None:
         ("show", hostile),
         ("select", hostile),
         ("embed", hostile),
-        ("embed", f"{hostile}.csv"),
+        ("embed", f"{hostile}.csv", "--model", MODEL),
         ("evaluate", hostile, "--truth", hostile),
         ("select", "--preset", hostile),
         ("demo", f"{hostile}.csv"),

@@ -176,13 +176,13 @@ def test_a_whole_audit_in_a_bucket(
             f"{bucket}/out/c.csv",
         ),
         ("report", f"{bucket}/out/clean.parquet", "--out", f"{bucket}/out/report.html"),
-        ("evaluate", f"{bucket}/out/clean.parquet", "--truth", f"{bucket}/truth.csv", "--json", f"{bucket}/out/e.json"),
+        ("evaluate", f"{bucket}/out/clean.parquet", "--truth", f"{bucket}/truth.csv", "--json"),
         ("review", f"{bucket}/out/clean.parquet", "--out", f"{bucket}/review"),
     ):
         finished = run_cli(*words)
         assert finished.returncode == 0, finished.stdout + finished.stderr
         said.append(finished.stdout + finished.stderr)
-    assert {path.name for path in (bucket / "out").iterdir()} == {"clean.parquet", "report.html", "c.csv", "e.json"}
+    assert {path.name for path in (bucket / "out").iterdir()} == {"clean.parquet", "report.html", "c.csv"}
     assert {path.name for path in (bucket / "review").iterdir()} == {"review.html", "queue.csv"}
     assert not list(tmp_path.iterdir()), "nothing was written beside the bucket"
     index = clipaudit.read_index(str(bucket / "out" / "clean.parquet"))

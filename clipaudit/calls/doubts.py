@@ -35,6 +35,11 @@ class Counts:
     n_reviewed: int
     n_off_topic: int
 
+    @property
+    def n_readable(self) -> int:
+        """Samples with scores."""
+        return self.n - self.n_unreadable
+
 
 @dataclass(frozen=True)
 class ClassDoubt:
@@ -84,6 +89,11 @@ class Doubts:
     classes: list[ClassDoubt]
     confusions: list[tuple[str, str, int]]
     samples: list[Doubt]
+
+    @property
+    def share_in_doubt(self) -> float:
+        """Share of the readable samples whose label is in doubt, in [0, 1]; 0 where there is none."""
+        return self.counts.n_in_doubt / self.counts.n_readable if self.counts.n_readable else 0.0
 
 
 @typed

@@ -14,6 +14,7 @@ from clipaudit.errors import ClipAuditError
 
 # Each command and the function below clipaudit.cli that it calls, in the order of --help and docs/commands.md.
 COMMANDS = {
+    "audit": "audit:audit",
     "embed": "embed:embed",
     "select": "select:select",
     "evaluate": "evaluate:evaluate",
@@ -27,6 +28,7 @@ COMMANDS = {
     "corrupt": "corrupt:corrupt",
     "demo": "demo:demo",
     "import": "import_:import_",
+    "doctor": "doctor:doctor",
     "prompts list": "prompts.list:list_sets",
     "prompts show": "prompts.show:show",
     "prompts check": "prompts.check:check",
@@ -38,7 +40,7 @@ GROUPS = {"prompts": "List, check and write prompt sets: text descriptions of th
 
 app = typer.Typer(
     name="clipaudit",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -54,14 +56,17 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def clipaudit(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Find the wrong labels in an image data set, offline, with CLIP.
 
-    clipaudit embed IMAGES, then clipaudit select --out clean.parquet. New here? clipaudit demo
+    clipaudit audit photos/ does all of it. New here? clipaudit demo
     """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def _interruptible(command: Callable[..., None]) -> Callable[..., None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from clipaudit.text import printable
 
 if TYPE_CHECKING:
     from clipaudit.auditing.metrics import Metrics
-    from clipaudit.calls.doubts import Counts
+    from clipaudit.calls.doubts import Counts, Doubts
     from clipaudit.calls.embed import EmbedSummary
     from clipaudit.calls.evaluate import Evaluation
     from clipaudit.clip.pipeline import EmbedProgress
@@ -29,9 +29,17 @@ SECONDS_BETWEEN_LINES = 10
 ROWS_SHOWN = 5
 GROUPS_SHOWN, COPIES_SHOWN = 3, 4
 
-# A pipe has no width; there, tables are as wide as the widest needs to be.
+# In a pipe nothing is folded: a line for each row, however long its path.
+PIPE_WIDTH = 1_000_000
+
+
+def person_reads() -> bool:
+    """Standard output is a terminal, not a file or a program."""
+    return sys.stdout.isatty()
+
+
 # A path may contain ":cat:", which is no emoji.
-out = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+out = Console(highlight=False, emoji=False, width=None if person_reads() else PIPE_WIDTH)
 err = Console(highlight=False, emoji=False, stderr=True)
 
 
@@ -40,10 +48,10 @@ def safe(text: object) -> str:
     return escape(printable(str(text)))
 
 
-class EmbedDisplay:
-    """Progress of `embed`: a bar on a terminal, a line now and then in a pipe; both on standard error."""
+class ProgressDisplay:
+    """Progress of a long command: a bar on a terminal, a line now and then in a pipe; both on standard error."""
 
-    def __enter__(self) -> EmbedDisplay:
+    def __enter__(self) -> ProgressDisplay:
         self._began = self._last_line = time.monotonic()
         self._stage = ""
         self._bar = Progress(
@@ -81,7 +89,13 @@ class EmbedDisplay:
         if not err.is_terminal and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             total = f" of {progress.total:,}" if progress.total else ""
-            print(f"{progress.stage}: {progress.done:,}{total}, {detail}", file=sys.stderr, flush=True)
+            tell(f"{progress.stage}: {progress.done:,}{total}, {detail}")
+
+
+def tell(line: str) -> None:
+    """A line of progress for who reads no terminal."""
+    if not err.quiet:
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -96,13 +110,21 @@ def stages() -> Iterator[Callable[[str], None]]:
 
 def show_embed_summary(summary: EmbedSummary) -> None:
     """What `embed` decided and did."""
+    show_embedded(summary, summary.decided)
+    if summary.complete:
+        print_line(f"Next: clipaudit select {safe(summary.cache)} --out clean.parquet")
+    else:
+        print_line("Other shards have to run before the cache is complete.")
+
+
+def show_embedded(summary: EmbedSummary, decided: Mapping[str, str]) -> None:
+    """The same, without what comes next, and with as much of its decisions as the caller wants."""
     rate = f", {summary.n_embedded / summary.seconds:,.0f} images/s" if summary.seconds and summary.n_embedded else ""
     kept = summary.n_samples - summary.n_embedded - summary.n_unreadable
     print_line(
         f"[bold]{summary.n_samples:,} {'vectors' if summary.is_own else 'images'}[/bold] in {safe(summary.cache)}"
     )
-    for about, decision in summary.decided.items():
-        print_line(f"  {about:<14} {safe(decision)}")
+    show_decided(decided)
     if summary.is_own:
         print_line(f"  taken over now {summary.n_embedded:,}")
     else:
@@ -124,23 +146,16 @@ def show_embed_summary(summary: EmbedSummary) -> None:
         print_line(f"  [yellow]note[/yellow]           {safe(note)}")
     for warning in summary.warnings:
         print_line(f"  [yellow]warning[/yellow]        {safe(warning)}")
-    if summary.complete:
-        print_line(f"Next: clipaudit select {safe(summary.cache)} --out clean.parquet")
-    else:
-        print_line("Other shards have to run before the cache is complete.")
 
 
-def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
+def show_index(index: CleanIndex, doubts: Doubts, file: Path) -> None:
     """What `select` decided and found."""
-    from clipaudit.calls.doubts import find_doubts
-
-    doubts = find_doubts(index, top=0)
     counts = doubts.counts
     print_line(f"[bold]{counts.n:,} labels audited[/bold], {len(index.class_names):,} classes")
     show_copies(index)
     print_line(f"  clean          {counts.n_clean:,}")
-    print_line(f"  in doubt       {counts.n_in_doubt:,}, {index.noise_rate:.1%} of those that could be read")
-    show_wrong(index, written[0])
+    print_line(f"  in doubt       {counts.n_in_doubt:,}, {doubts.share_in_doubt:.1%} of those that could be read")
+    show_wrong(index, file)
     show_off_topic(counts)
     if counts.n_unreadable:
         print_line(f"  unreadable     {counts.n_unreadable:,}")
@@ -161,7 +176,6 @@ def show_index(index: CleanIndex, written: Sequence[Path]) -> None:
             table.add_row(safe(given), safe(suggested), f"{count:,}")
         print_table(table)
     show_warnings(index.metadata.warnings)
-    print_line(f"Written: {', '.join(safe(path) for path in written)}")
 
 
 def show_wrong(index: CleanIndex, file: Path) -> None:
@@ -272,5 +286,7 @@ def print_line(text: str) -> None:
 
 
 def print_table(table: Table) -> None:
-    """A table of the summary."""
+    """A table of the summary: with a frame for people, plain columns for programs."""
+    if not person_reads():
+        table.box, table.show_lines, table.pad_edge = None, False, False
     out.print(table)

@@ -18,21 +18,20 @@ def demo(
 ) -> None:
     """Audit real handwritten digits, some with wrong labels: offline, in about a minute.
 
-    Runs embed, select, evaluate, review, apply, estimate and report, and prints each command as you would type it. The
-    marks of the review are simulated by the true labels.
+    Runs audit, evaluate, review, apply, estimate and report, and prints each command as you would type it. The marks of
+    the review are simulated by the true labels.
     """
     from clipaudit.cli.apply import apply
+    from clipaudit.cli.audit import audit
     from clipaudit.cli.console import print_line, safe
-    from clipaudit.cli.embed import embed
     from clipaudit.cli.estimate import estimate
     from clipaudit.cli.evaluate import evaluate
     from clipaudit.cli.report import report
     from clipaudit.cli.review import review
-    from clipaudit.cli.select import select
     from clipaudit.demo import MODEL, mark_by_truth, write_digits
 
     files = write_digits(folder, rate=rate, seed=seed)
-    cache, index, listing, page = (folder / name for name in ("cache", "clean.parquet", "clean.csv", "report.html"))
+    cache, index, page = (folder / name for name in ("cache", "clean.parquet", "report.html"))
     queue, reviewed = folder / "review", folder / "reviewed.parquet"
 
     def announce(*words: object) -> None:
@@ -42,10 +41,8 @@ def demo(
         f"{files.n_images:,} handwritten digits in {safe(files.images)}; {files.n_wrong:,} lie in a wrong folder, and"
         f" {files.n_copies} are copies of others, one of them under another class."
     )
-    announce("embed", files.images, "--model", MODEL, "--cache", cache)
-    embed(files.images, model=str(MODEL), cache=cache)
-    announce("select", cache, "--out", index, "--export", listing)
-    select(cache, out=index, export=[listing])
+    announce("audit", files.images, "--model", MODEL, "--cache", cache, "--out", index)
+    audit(str(files.images), model=str(MODEL), cache=cache, out=index)
     announce("evaluate", index, "--truth", files.truth)
     evaluate(index, truth=str(files.truth))
     announce("review", index, "--budget", DEMO_BUDGET, "--out", queue)
@@ -60,8 +57,8 @@ def demo(
     announce("report", reviewed, "--truth", files.truth, "--out", page)
     report(reviewed, out=page, truth=str(files.truth))
     print_line(
-        f"\nThe files are in {safe(folder)}: images, truth.csv, the embeddings cache, the clean index (also as CSV),"
+        f"\nThe files are in {safe(folder)}: images, truth.csv, the embeddings cache, the clean index,"
         "\nthe review and the report."
-        "\nGo on with your own images: clipaudit embed IMAGES, or other thresholds:"
+        "\nGo on with your own images: clipaudit audit IMAGES, or other thresholds:"
         f"\n  clipaudit select --from {safe(index)} --theta-loss 0.7 --out {safe(folder / 'stricter.parquet')}"
     )

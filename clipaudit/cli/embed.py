@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from clipaudit.cli import options
+from clipaudit.cli.output import Result, printed
 from clipaudit.errors import UsageError
 from clipaudit.options.shared import ADDRESS, COLUMNS, ENCODER, ENGINE, QUALITY, VERIFY, WORKERS, ZERO_SHOT
 
@@ -20,6 +21,7 @@ _WORKERS = replace(
 
 
 @options.taking([*ENCODER, *COLUMNS])
+@printed
 def embed(
     source: Annotated[
         Path | None,
@@ -63,20 +65,21 @@ def embed(
     workers: Annotated[int | None, options.declared(_WORKERS)] = None,
     *,
     changes: dict[str, Any],
-) -> None:
+) -> Result:
     """Embed images into a cache: clipaudit embed photos/
 
     Rerun an interrupted command, and it resumes. It notices changed, added and removed files.
     """
     from clipaudit.calls.embed import embed as run
-    from clipaudit.cli.console import EmbedDisplay, show_embed_summary
+    from clipaudit.cli import documents
+    from clipaudit.cli.console import ProgressDisplay, show_embed_summary
     from clipaudit.clip.encoders import EncoderOptions
 
     columns = {entry.name: changes.pop(entry.name, entry.default) for entry in COLUMNS}
     if embeddings and changes and "model" not in changes:
         # A default model is a guess at who made the vectors.
         raise UsageError(f"{', '.join(changes)} would have no effect on embeddings without --model. Name it.")
-    with EmbedDisplay() as display:
+    with ProgressDisplay() as display:
         summary = run(
             source,
             embeddings=embeddings,
@@ -92,7 +95,7 @@ def embed(
             workers=workers,
             progress=display.update,
         )
-    show_embed_summary(summary)
+    return Result(show=lambda: show_embed_summary(summary), document=lambda: documents.embedding(summary))
 
 
 def _parse_shard(text: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipaudit.cli import options
+from clipaudit.cli.output import Result, printed
 from clipaudit.options.shared import WITHIN
 
 if TYPE_CHECKING:
@@ -19,39 +20,22 @@ CLASSES_SHOWN = 10
 
 
 @options.taking([WITHIN])
+@printed
 def estimate(
     index: Annotated[Path, typer.Argument(help="Clean index with a review, from apply.", show_default=False)],
-    json: Annotated[
-        Path | None,
-        typer.Option(help="JSON file to write the numbers of labels to; - is standard output.", show_default=False),
-    ] = None,
     *,
     changes: dict[str, Any],
-) -> None:
+) -> Result:
     """Estimate how many labels are wrong, from a review: clipaudit estimate reviewed.parquet
 
     Prints the number with its 95 % interval, overall and by class, and the best threshold. Only marks on samples that
     clipaudit review drew speak for all labels.
     """
-    from clipaudit.files import check_output, write_atomically
     from clipaudit.index.clean_index import read_index
     from clipaudit.reviews.estimate import estimate as run
 
-    if json and json != Path("-"):
-        check_output(json, [index])
-    found = run(read_index(index))
-    if json == Path("-"):
-        typer.echo(_document(found, ascii_only=True))
-        return
-    if json:
-        write_atomically(json, f"{_document(found)}\n".encode())
-    _show(found, index, changes.get(WITHIN.name, WITHIN.default))
-
-
-def _document(found: Estimate, *, ascii_only: bool = False) -> str:
-    from json import dumps
-
-    return dumps(found.to_dict(), indent=2, ensure_ascii=ascii_only)
+    found, within = run(read_index(index)), changes.get(WITHIN.name, WITHIN.default)
+    return Result(show=lambda: _show(found, index, within), document=lambda: {"index": index, **found.to_dict()})
 
 
 def _show(found: Estimate, index: Path, within: float) -> None:

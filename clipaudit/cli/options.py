@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clipaudit.errors import ClipAuditError
 from clipaudit.options import RESEARCHERS, Option
 from clipaudit.options.kinds import Switch
-from clipaudit.options.shared import DATA_PARALLEL, DEVICE, LABEL_COLUMN, PATH_COLUMN, TRAIN_PRECISION, WORKERS
+from clipaudit.options.shared import (
+    DATA_PARALLEL,
+    DEVICE,
+    FAIL_OVER,
+    LABEL_COLUMN,
+    PATH_COLUMN,
+    TRAIN_PRECISION,
+    WORKERS,
+)
 
 if TYPE_CHECKING:
+    from clipaudit.calls.doubts import Doubts
     from clipaudit.samples import SourceOptions
 
 Command = Callable[..., None]
@@ -45,6 +55,7 @@ TrainPrecision = Annotated[str, declared(TRAIN_PRECISION)]
 Workers = Annotated[int | None, declared(WORKERS)]
 LabelColumn = Annotated[str | None, declared(LABEL_COLUMN)]
 PathColumn = Annotated[str | None, declared(PATH_COLUMN)]
+FailOver = Annotated[str | None, declared(FAIL_OVER)]
 Names = Annotated[
     Path | None,
     typer.Option(
@@ -61,6 +72,23 @@ def source_options(names: Path | None, **columns: Any) -> SourceOptions:
     from clipaudit.samples import SourceOptions, read_names
 
     return SourceOptions(**columns, names=read_names(names) if names else None)
+
+
+def allowed_share(fail_over: str | None) -> float | None:
+    """What --fail-over allows, in [0, 1]; None where it was not given."""
+    taken: float | None = FAIL_OVER.take(None if fail_over is None else FAIL_OVER.kind.parse(fail_over))
+    return taken
+
+
+def too_many(doubts: Doubts, allowed: float | None, index: Path) -> ClipAuditError | None:
+    """The fault that more labels are in doubt than --fail-over allows."""
+    if allowed is None or doubts.share_in_doubt <= allowed:
+        return None
+    counts = doubts.counts
+    return ClipAuditError(
+        f"{counts.n_in_doubt:,} of {counts.n_readable:,} labels are in doubt, {doubts.share_in_doubt:.2%}: more than"
+        f" --fail-over {allowed:.4g} allows. Look at them: clipaudit show {index}"
+    )
 
 
 def taking(

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipaudit.cli import options
+from clipaudit.cli.output import Result, printed
+from clipaudit.cli.selection import Chosen, Leaks, Selection
 from clipaudit.config import PRESET, PRESETS, AuditConfig
 from clipaudit.config import preset as configured
-from clipaudit.errors import UsageError
+from clipaudit.errors import ClipAuditError, UsageError
 from clipaudit.options.shared import EXPORT_FORMAT
 from clipaudit.text import excerpt
 
@@ -22,6 +24,7 @@ _REVIEWED = "reviewed"
 
 
 @options.taking(AuditConfig.entries().values(), PRESETS)
+@printed
 def select(
     cache: Annotated[
         Path | None,
@@ -120,19 +123,20 @@ def select(
     ] = None,
     device: options.DeviceIfGiven = None,
     data_parallel: options.DataParallelIfGiven = None,
+    fail_over: options.FailOver = None,
     *,
     changes: dict[str, Any],
-) -> None:
+) -> Result:
     """Tell clean labels from noisy ones: clipaudit select --out clean.parquet
 
     Writes the clean index: one row a sample with its flags, all scores and a suggested label.
     """
+    from clipaudit.calls.doubts import find_doubts
     from clipaudit.calls.export import export as write_export
     from clipaudit.calls.pred_probs import check_file
-    from clipaudit.cli.console import print_line, safe, show_index
     from clipaudit.files import check_output
 
-    exports = export or []
+    exports, limit = export or [], options.allowed_share(fail_over)
     leaks_file = out.with_suffix(".leaks.csv") if against else None
     formats = _formats(exports, export_format)
     _check_places(out, formats, [from_index, labels, names, prompts], raw_csv)
@@ -151,9 +155,10 @@ def select(
         **{"labels": labels, "names": names, "background": background},
         **{"prompts": prompts, "model": model, "device": device, "data_parallel": data_parallel},
     }
+    chosen = None
     if from_index:
         _refuse_with_from(cache=cache, against=against, **scored)
-        index = _decide_again(from_index, preset, changes, target)
+        index, chosen = _decide_again(from_index, preset, changes, target)
     elif target is not None:
         raise UsageError("--target needs the index that a review was applied to: --from reviewed.parquet.")
     elif by_review:
@@ -168,11 +173,20 @@ def select(
     ]
     if pred_probs is not None:
         _write_pred_probs(index, pred_probs, model, device)
-    show_index(index, [out, *exports, *([pred_probs] if pred_probs else [])])
-    for note in notes:
-        print_line(f"[yellow]note[/yellow] {safe(note)}")
-    if leaks_file is not None and _leaks(index, cache, against or [], leaks_file) and fail_on_leaks:
-        raise typer.Exit(1)
+    written = [out, *exports, *([pred_probs] if pred_probs else [])]
+    leaks = None if leaks_file is None else _leaks(index, cache, against or [], leaks_file)
+    doubts = find_doubts(index, top=0)
+    made = Selection(index, doubts, written, notes, chosen, leaks)
+    leaked = (
+        ClipAuditError(f"{len(leaks.found):,} images are in the other caches, too. {leaks.file} lists them.")
+        if leaks and leaks.found and fail_on_leaks
+        else None
+    )
+    return Result(
+        show=made.show,
+        document=lambda: made.document(limit),
+        fault=leaked or options.too_many(doubts, limit, out),
+    )
 
 
 def _write_pred_probs(index: CleanIndex, file: Path, model: str | None, device: str | None) -> None:
@@ -192,23 +206,14 @@ def _check_against(caches: list[Path]) -> None:
         EmbeddingsCache.open(cache)
 
 
-def _leaks(index: CleanIndex, cache: Path | None, against: list[Path], file: Path) -> int:
-    """Write the list of leaks and say how many there are."""
+def _leaks(index: CleanIndex, cache: Path | None, against: list[Path], file: Path) -> Leaks:
+    """Write the list of leaks."""
     from clipaudit.calls.leaks import find_leaks, write_leaks
     from clipaudit.calls.material import find_cache
-    from clipaudit.cli.console import print_line, safe
-    from clipaudit.index.check import EXACT
 
     leaks = find_leaks(cache or find_cache(), against, index=index)
     write_leaks(leaks, file)
-    n_exact = sum(leak.kind == EXACT for leak in leaks)
-    n_other = sum(leak.label != leak.other_label for leak in leaks)
-    print_line(
-        f"[bold]{len(leaks):,} leaks[/bold]: {n_exact:,} exact and {len(leaks) - n_exact:,} near copies of images in"
-        f" {', '.join(safe(place) for place in against)}, {n_other:,} with another label there"
-    )
-    print_line(f"Written: {safe(file)}")
-    return len(leaks)
+    return Leaks(file, leaks, against)
 
 
 def _audit(cache: Path | None, config: AuditConfig, *, names: Path | None, **given: Any) -> CleanIndex:
@@ -226,7 +231,9 @@ def _audit(cache: Path | None, config: AuditConfig, *, names: Path | None, **giv
         return run(cache, config=config, names=read_names(names) if names else None, progress=report, **scored)
 
 
-def _decide_again(file: Path, preset: str | None, changes: dict[str, Any], target: str | None) -> CleanIndex:
+def _decide_again(
+    file: Path, preset: str | None, changes: dict[str, Any], target: str | None
+) -> tuple[CleanIndex, Chosen | None]:
     """Decide again on the scores of an index, if need be by its review."""
     from clipaudit.calls.reselect import reselect
     from clipaudit.index.clean_index import read_index
@@ -237,31 +244,26 @@ def _decide_again(file: Path, preset: str | None, changes: dict[str, Any], targe
         held, configured(preset, held.config, **{**changes, **({"threshold": None} if chosen_later else {})})
     )
     if not chosen_later:
-        return index
-    threshold = _reviewed(index) if target is None else _targeted(index, target)
-    return reselect(index, index.config.with_changes(threshold=threshold))
+        return index, None
+    chosen = _reviewed(index) if target is None else _targeted(index, target)
+    return reselect(index, index.config.with_changes(threshold=chosen.threshold)), chosen
 
 
-def _reviewed(index: CleanIndex) -> float:
+def _reviewed(index: CleanIndex) -> Chosen:
     """The threshold of the best F1, and what it rests on."""
     from clipaudit.calls.threshold import reviewed_threshold
-    from clipaudit.cli.console import print_line
     from clipaudit.reviews.survey import has_estimate
 
-    threshold = reviewed_threshold(index)
-    print_line(f"Threshold: {threshold:.4f}, from the review")
-    if not has_estimate(index):
-        print_line(
-            "[yellow]note[/yellow] the marked samples were not drawn by chance: the threshold suits samples like"
-            " these. To find one for all, draw some: clipaudit review"
-        )
-    return threshold
+    note = (
+        "the marked samples were not drawn by chance: the threshold suits samples like these. To find one for all, draw"
+        " some: clipaudit review"
+    )
+    return Chosen(reviewed_threshold(index), note="" if has_estimate(index) else note)
 
 
-def _targeted(index: CleanIndex, target: str) -> float:
+def _targeted(index: CleanIndex, target: str) -> Chosen:
     """The threshold that reaches "precision=0.95" or "recall=0.9"."""
     from clipaudit.calls.threshold import target_threshold
-    from clipaudit.cli.console import print_line
 
     name, _, text = target.partition("=")
     try:
@@ -271,12 +273,7 @@ def _targeted(index: CleanIndex, target: str) -> float:
     if name not in ("precision", "recall") or not wanted:
         raise UsageError(f"--target must be precision=NUMBER or recall=NUMBER, not {excerpt(target)}.")
     found = target_threshold(index, **wanted)
-    reached = "; ".join(
-        f"{word} {one.estimate:.1%} (95 %: {one.low:.1%} to {one.high:.1%})"
-        for word, one in (("precision", found.precision), ("recall", found.recall))
-    )
-    print_line(f"Threshold: {found.threshold:.4f}, expected to reach {reached}")
-    return found.threshold
+    return Chosen(found.threshold, found.precision, found.recall)
 
 
 def _is_by_review(changes: dict[str, Any]) -> bool:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipaudit.cli.output import Result, printed
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -14,35 +16,42 @@ if TYPE_CHECKING:
     from clipaudit.calls.doubts import Doubts
     from clipaudit.index.clean_index import CleanIndex
 
-# In a pipe nothing is folded: a line for each sample, however long its path.
-PIPE_WIDTH = 1_000_000
 CLASSES_SHOWN = 10
 # Of what `select` decided, the rest is in the report.
 DECIDED_SHOWN = ("labels", "prompts")
 
 
+@printed
 def show(
     index: Annotated[Path, typer.Argument(help="Clean index, from select or apply.", show_default=False)],
     class_name: Annotated[
         str | None, typer.Option("--class", help="Only samples with this given label.", show_default="all classes")
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="Number of most doubtful samples to show.")] = 10,
-) -> None:
+) -> Result:
     """List doubtful labels in the terminal: clipaudit show clean.parquet --class cat --top 20
 
     Draws thumbnails where the terminal has true colour; prints plain lines into a pipe.
     """
     from clipaudit.calls.doubts import find_doubts
+    from clipaudit.cli import documents
     from clipaudit.index.clean_index import read_index
 
     held = read_index(index)
     doubts = find_doubts(held, class_name=class_name, top=top)
-    _show_counts(doubts, held, index)
+    return Result(
+        show=lambda: _show(doubts, held, index),
+        document=lambda: {**documents.selection(held, index, doubts), "samples": doubts.samples},
+    )
+
+
+def _show(doubts: Doubts, index: CleanIndex, file: Path) -> None:
+    _show_counts(doubts, index, file)
     if doubts.classes and doubts.class_name is None:
         _print(f"Classes most in doubt ({_of(CLASSES_SHOWN, len(doubts.classes))})", _classes_table(doubts))
     if doubts.samples:
         shown = _of(len(doubts.samples), doubts.counts.n_in_doubt)
-        _print(f"Most doubtful samples ({shown})", _samples_table(doubts, held))
+        _print(f"Most doubtful samples ({shown})", _samples_table(doubts, index))
 
 
 def _show_counts(doubts: Doubts, index: CleanIndex, file: Path) -> None:
@@ -59,8 +68,7 @@ def _show_counts(doubts: Doubts, index: CleanIndex, file: Path) -> None:
     counts, name = doubts.counts, doubts.class_name
     what = f"{len(index.class_names):,} classes" if name is None else f"labelled {safe(name)}"
     print_line(f"[bold]{counts.n:,} samples[/bold], {what}, from {safe(index.metadata['source'])}")
-    n_readable = counts.n - counts.n_unreadable
-    share = f", {counts.n_in_doubt / n_readable:.1%}" if n_readable else ""
+    share = f", {doubts.share_in_doubt:.1%}" if counts.n_readable else ""
     if name is None:
         show_copies(index)
     print_line(f"  clean          {counts.n_clean:,}")
@@ -90,7 +98,7 @@ def _classes_table(doubts: Doubts) -> Table:
 
 def _samples_table(doubts: Doubts, index: CleanIndex) -> Table:
     """One row a sample; where a person reads, path and reason share a cell, with a picture beside them if possible."""
-    from clipaudit.cli.console import out
+    from clipaudit.cli.console import out, person_reads
     from clipaudit.cli.pictures import EDGE, can_draw, picture
     from clipaudit.samples.reader import ImageReader
 
@@ -101,11 +109,11 @@ def _samples_table(doubts: Doubts, index: CleanIndex) -> Table:
     for name in ("given", "suggested"):
         table.add_column(name, overflow="fold")
     table.add_column("score", justify="right", no_wrap=True)
-    for name in ("sample",) if _person_reads() else ("path", "reason"):
+    for name in ("sample",) if person_reads() else ("path", "reason"):
         table.add_column(name, overflow="fold")
     for doubt in doubts.samples:
         path, reason = _cell(doubt.path), _cell(doubt.reason)
-        texts = [path.append("\n").append(reason)] if _person_reads() else [path, reason]
+        texts = [path.append("\n").append(reason)] if person_reads() else [path, reason]
         suggested = _cell(f"{doubt.suggested or 'none of the classes'} {doubt.probability:.2f}")
         cells = [_cell(doubt.given), suggested, _cell(f"{doubt.score:.3f}"), *texts]
         table.add_row(*([picture(reader, doubt.id)] if reader else []), *cells)
@@ -116,18 +124,11 @@ def _of(shown: int, n: int) -> str:
     return f"{shown:,} of {n:,}" if shown < n else f"{n:,}"
 
 
-def _person_reads() -> bool:
-    import sys
-
-    return sys.stdout.isatty()
-
-
 def _table(*, show_lines: bool = False) -> Table:
     from rich import box
     from rich.table import Table
 
-    frame = box.ROUNDED if _person_reads() else None
-    return Table(box=frame, show_lines=show_lines and _person_reads(), pad_edge=frame is not None)
+    return Table(box=box.ROUNDED, show_lines=show_lines)
 
 
 def _cell(text: str) -> Text:
@@ -140,10 +141,7 @@ def _cell(text: str) -> Text:
 
 
 def _print(title: str, table: Table) -> None:
-    from rich.console import Console
-
-    from clipaudit.cli.console import out, print_line
+    from clipaudit.cli.console import print_line, print_table
 
     print_line(f"[bold]{title}[/bold]")
-    console = out if _person_reads() else Console(width=PIPE_WIDTH, highlight=False, emoji=False, color_system=None)
-    console.print(table)
+    print_table(table)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from clipaudit.cli import options
+from clipaudit.cli.output import Result, printed
 from clipaudit.options.shared import PIXELS
 from clipaudit.training.config import train_options
 from clipaudit.training.recipes import RECIPE, RECIPES
@@ -15,6 +16,7 @@ from clipaudit.training.recipes import recipe as recipe_of
 
 
 @options.taking(train_options().values(), RECIPES)
+@printed
 def train(
     index: Annotated[Path, typer.Option(help="Clean index, from select.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Run folder; the same command resumes it.")] = Path("run"),
@@ -56,7 +58,7 @@ def train(
     ] = False,
     *,
     changes: dict[str, Any],
-) -> None:
+) -> Result:
     """Train a classifier from a clean index: clipaudit train --index clean.parquet
 
     MixFix starts from the clean subset and absorbs or relabels the rest as it learns. The run folder holds the weights,
@@ -84,4 +86,7 @@ def train(
             tensorboard=tensorboard,
             progress=display.update,
         )
-    show_train_summary(summary)
+    return Result(
+        show=lambda: show_train_summary(summary),
+        document=lambda: {**vars(summary), "labels": summary.folder / "labels.parquet"},
+    )

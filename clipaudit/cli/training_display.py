@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,7 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from clipaudit.cli.console import err, print_line, safe
+from clipaudit.cli.console import err, print_line, safe, tell
 
 if TYPE_CHECKING:
     from clipaudit.calls.train import TrainProgress, TrainSummary
@@ -87,8 +86,8 @@ class TrainDisplay:
         self._rows.append(cells)
         if not self._live:
             if len(self._rows) == 1:
-                print(_line(HEADINGS), file=sys.stderr)
-            print(_line(cells), file=sys.stderr, flush=True)
+                tell(_line(HEADINGS))
+            tell(_line(cells))
 
     def _table(self) -> Table:
         table = Table(box=None, padding=(0, 1, 0, 0))

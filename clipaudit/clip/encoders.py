@@ -25,11 +25,12 @@ from clipaudit.clip.devices import (
     first_line,
     is_lack_of_memory,
 )
+from clipaudit.clip.hub import hub_id, only_cached
 from clipaudit.clip.trial import check_model_folder, check_processor, check_weights, model_faults, try_out
 from clipaudit.errors import ImageError, ModelError, PromptError
 from clipaudit.images.decoding import Preprocessing, opened
 from clipaudit.options.arguments import typed
-from clipaudit.options.shared import BATCH_SIZE, MODEL, PRECISION
+from clipaudit.options.shared import BATCH_SIZE, MODEL, MODELS, PRECISION
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,8 @@ class EncoderOptions:
     """How to load and run a model.
 
     Attributes:
-        model: Folder of a Hugging Face model, or a hub id.
+        model: Folder of a Hugging Face model, a hub id, or a short name of `clipaudit.options.shared.MODELS`, which
+            becomes its hub id.
         revision: Branch, tag or commit on the hub.
         device: "auto" (CUDA, else MPS, else CPU) or a torch device such as "cuda:1".
         precision: "float32", "bfloat16", "float16", or "auto": half precision where the device computes faster in it.
@@ -61,6 +63,9 @@ class EncoderOptions:
     precision: str = "auto"
     batch_size: int | None = None
     exact: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", hub_id(self.model))
 
 
 class Encoder:
@@ -259,6 +264,7 @@ def load_encoder(options: EncoderOptions | None = None) -> Encoder:
     PRECISION.take(options.precision)
     BATCH_SIZE.take(options.batch_size)
     check_model_folder(options.model)
+    local_only = only_cached(options.model, options.revision)
     # Missing torchvision, unexpected weights and the like concern the developer of a model, not the user of an audit.
     logging.getLogger("transformers").setLevel(logging.ERROR)
     from transformers import AutoModel, AutoProcessor
@@ -267,7 +273,11 @@ def load_encoder(options: EncoderOptions | None = None) -> Encoder:
     quiet: Callable[[], None] = transformers_logging.disable_progress_bar
     quiet()
 
-    place: dict[str, Any] = {"revision": options.revision, "trust_remote_code": False}
+    place: dict[str, Any] = {
+        "revision": options.revision,
+        "trust_remote_code": False,
+        "local_files_only": local_only,
+    }
     load_processor: Callable[..., Any] = AutoProcessor.from_pretrained
     try:
         # Weights in pickle format could run code; safetensors hold numbers only.
@@ -308,8 +318,8 @@ def _load_fault(model: str, error: Exception) -> str:
         )
     return (
         f"the model {model} cannot be loaded: it is no local folder, and the Hugging Face hub gave: {reason}"
-        " Without a network, copy the model's folder here (huggingface-cli download, elsewhere) and name it:"
-        " --model path/to/folder"
+        f" Check the name: a folder, a hub id, or {', '.join(MODELS)}. Or copy the model's folder here (hf download,"
+        " elsewhere) and name it: --model FOLDER"
     )
 
 

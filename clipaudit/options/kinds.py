@@ -107,6 +107,23 @@ class Range(Kind):
 
 
 @dataclass(frozen=True)
+class Percentage(Range):
+    """A share, which the command line also takes as "5%"."""
+
+    metavar = "<share>"
+
+    def parse(self, text: str) -> Any:
+        """The share that a text is: 0.05 for "5%" and for "0.05"."""
+        number = super().parse(text.removesuffix("%"))
+        return number / 100 if text.endswith("%") and isinstance(number, float) else number
+
+    @property
+    def words(self) -> str:
+        """Both forms."""
+        return f" ({self.low:.0%} to {self.high:.0%}, or {_plain(self.low)} to {_plain(self.high)})"
+
+
+@dataclass(frozen=True)
 class Choice(Kind):
     """One of some words.
 

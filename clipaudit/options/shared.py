@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clipaudit.options import Option
-from clipaudit.options.kinds import SEED, Choice, Range, Switch, Text
+from clipaudit.options.kinds import SEED, Choice, Percentage, Range, Switch, Text
 
 DEVICE = Option(
     "auto",
@@ -12,10 +12,17 @@ DEVICE = Option(
     "Model",
     name="device",
 )
+# Short names of models on the hub. docs/models.md says which to choose.
+MODELS = {
+    "vit-b-32": "openai/clip-vit-base-patch32",
+    "vit-l-14-336": "openai/clip-vit-large-patch14-336",
+    "siglip2-base": "google/siglip2-base-patch16-224",
+}
 MODEL = Option(
-    "openai/clip-vit-base-patch32",
+    MODELS["vit-b-32"],
     Text("the name of a model"),
-    "Dual encoder of images and texts: folder or hub id of a model of transformers",
+    "Dual encoder of images and texts: folder or hub id of a model of transformers, or a short name"
+    f" ({', '.join(MODELS)})",
     "Model",
     name="model",
 )
@@ -202,4 +209,13 @@ WITHIN = Option(
     "Half width of the 95 % interval at which the review can stop, as a share of the labels",
     "Options",
     name="within",
+)
+FAIL_OVER = Option(
+    None,
+    Percentage(0.0, 1.0),
+    "Exit with 1 where a larger share of the labels that could be read is in doubt",
+    "Output",
+    unset="never",
+    note="for continuous integration",
+    name="fail_over",
 )

@@ -80,13 +80,8 @@ class Estimate:
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers of labels, as `estimate --json` writes them."""
-        return {
-            "confidence": self.confidence,
-            **{name: asdict(getattr(self, name)) for name in ("wrong_labels", "in_doubt", "not_in_doubt")},
-            "classes": {name: asdict(count) if count else None for name, count in self.classes.items()},
-            "threshold": self.threshold,
-        }
+        """All numbers, ready for JSON."""
+        return asdict(self)
 
     def marks_for(self, half_width: float) -> int:
         """About how many more marks would make half the width of the interval of `wrong_labels` as small as this."""

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from clipaudit.clip.hub import only_cached
 from clipaudit.clip.trial import check_model_folder, check_processor
 from clipaudit.errors import ModelError, UsageError
 from clipaudit.images.decoding import Preprocessing
@@ -151,10 +152,11 @@ def _timm() -> Any:
 def _describe_hugging_face(config: TrainConfig, classes: int) -> Architecture:
     _quiet()
     check_model_folder(config.model)
+    place: dict[str, Any] = {"trust_remote_code": False, "local_files_only": _only_cached(config.model)}
     from transformers import AutoConfig, AutoImageProcessor
 
     try:
-        settings = AutoConfig.from_pretrained(config.model, num_labels=classes, trust_remote_code=False)
+        settings = AutoConfig.from_pretrained(config.model, num_labels=classes, **place)
     except Exception as error:
         # transformers and the hub client raise types of their own when a folder or a network is not right.
         raise _load_fault(config.model, error) from error
@@ -162,7 +164,7 @@ def _describe_hugging_face(config: TrainConfig, classes: int) -> Architecture:
     size = int(getattr(settings, "image_size", None) or 224)
     try:
         load: Callable[..., Any] = AutoImageProcessor.from_pretrained
-        processor = load(config.model, backend="pil", trust_remote_code=False)
+        processor = load(config.model, backend="pil", **place)
         settings_of_images = processor.to_dict()
         check_processor(config.model, settings_of_images)
         if preprocessing := Preprocessing.from_processor(settings_of_images):
@@ -184,6 +186,7 @@ def _build_hugging_face(architecture: Architecture, pretrained: bool) -> nn.Modu
     config = AutoConfig.for_model(**settings)
     folder = Path(architecture.model)
     has_weights = not folder.is_dir() or any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+    local_only = pretrained and has_weights and _only_cached(architecture.model)
     try:
         if not (pretrained and has_weights):
             from_config: Callable[..., nn.Module] = AutoModelForImageClassification.from_config
@@ -194,11 +197,20 @@ def _build_hugging_face(architecture: Architecture, pretrained: bool) -> nn.Modu
             ignore_mismatched_sizes=True,
             dtype=torch.float32,
             trust_remote_code=False,
+            local_files_only=local_only,
             use_safetensors=True,  # Weights in pickle format could run code.
         )
     except Exception as error:
         raise _load_fault(architecture.model, error) from error
     return _Logits(model)
+
+
+def _only_cached(model: str) -> bool:
+    """As `only_cached`; who has no hub may not need one."""
+    try:
+        return only_cached(model, None)
+    except ModelError as error:
+        raise ModelError(*error.args, f"train another model: {PREACT}, or timm:NAME") from None
 
 
 def _load_fault(model: str, error: Exception) -> ModelError:

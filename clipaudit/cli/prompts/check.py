@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clipaudit.cli import options
+from clipaudit.cli.output import Result, printed
 from clipaudit.cli.prompts.sources import refuse_without_effect
+from clipaudit.errors import PromptError
 
 if TYPE_CHECKING:
     from clipaudit.prompts.check import PromptReport
 
 
+@printed
 def check(
     sets: Annotated[
         list[str] | None,
@@ -38,7 +42,7 @@ def check(
     names: options.Names = None,
     label_column: options.LabelColumn = None,
     path_column: options.PathColumn = None,
-) -> None:
+) -> Result:
     """Check prompt sets: clipaudit prompts check animals.toml --labels photos/
 
     The exit code is 1 where a set has errors, and 0 where it has only warnings.
@@ -60,10 +64,21 @@ def check(
     )
     encoder = load_encoder(EncoderOptions(model=model, device=device)) if model else None
     reports = [check_prompts(name, labels=known, encoder=encoder) for name in sets or shipped_prompt_sets()]
+    faulty = [report.name for report in reports if report.errors]
+    return Result(
+        show=lambda: _show_reports(reports),
+        document=lambda: {
+            "sets": reports,
+            "errors": [f"{report.name}: {message}" for report in reports for message in report.errors],
+            "warnings": [f"{report.name}: {message}" for report in reports for message in report.warnings],
+        },
+        fault=PromptError(f"correct the errors of {', '.join(faulty)}, then check again.") if faulty else None,
+    )
+
+
+def _show_reports(reports: Sequence[PromptReport]) -> None:
     for report in reports:
         _show_report(report)
-    if any(report.errors for report in reports):
-        raise typer.Exit(1)
 
 
 def _show_report(report: PromptReport) -> None:
