@@ -25,7 +25,7 @@ _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>'
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the README, whose links lead below `docs/`, and a page of what the package exports."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](").replace('"docs/', '"')
     files.append(File.generated(config, "index.md", content=readme))
     files.append(File.generated(config, "reference.md", content=reference()))
     return files
