@@ -282,7 +282,7 @@ def test_weights_that_may_not_be_read_are_not_called_missing(digits: Digits, run
     monkeypatch.setattr(Path, "open", closed)
     for name in ("best.safetensors", "state.safetensors"):
         with pytest.raises(RunError, match="cannot be opened: Permission denied"):
-            load_state(run / name, None, [], [], 60)
+            load_state(run / name, None, [], [], [], 60)
 
 
 def test_places_that_are_no_run_folder_are_refused(digits: Digits, tmp_path: Path) -> None:
