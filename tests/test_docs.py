@@ -165,7 +165,7 @@ def run(command: str) -> None:
 
 def readers_python(code: str) -> str:
     """The code with the model that is here."""
-    return re.sub(r"clipaudit\.(embed|audit)\((\w+|\"\w+\")\)", r"clipaudit.\1(\2, encoder=DIGITS)", code)
+    return re.sub(r"clipaudit\.(embed|audit)\((\w+|\"\w+\")([,)])", r"clipaudit.\1(\2, encoder=DIGITS\3", code)
 
 
 @pytest.mark.parametrize("page", PAGES)
