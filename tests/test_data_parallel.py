@@ -107,6 +107,8 @@ def run_with(name: str, cache: Path, folder: Path) -> subprocess.Popen[str]:
         env={**os.environ, process_helpers.IDS: str(folder / "ids")},
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests run in a shell's background, SIGINT is ignored, and a child would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

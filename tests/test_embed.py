@@ -251,7 +251,7 @@ def test_the_batch_shrinks_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch)
 def test_models_that_cannot_be_used_are_explained(tmp_path: Path, run_cli: Cli, small_images: Path) -> None:
     result = run_cli("embed", small_images, "--cache", "c")
     assert result.returncode == 1
-    assert "--model path/to/folder" in result.stderr
+    assert "--model FOLDER" in result.stderr
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="save_pretrained"):
         load_encoder(EncoderOptions(str(tmp_path / "empty")))
