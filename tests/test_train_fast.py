@@ -59,6 +59,12 @@ def test_one_cycle_rises_and_falls_in_a_line() -> None:
     assert clipaudit.recipe("fast", epochs=3).milestones == TrainConfig().milestones
 
 
+def test_smoothing_is_refused_where_labels_are_guessed() -> None:
+    with pytest.raises(UsageError, match="label_smoothing has no effect with the method dividemix"):
+        clipaudit.recipe(method="dividemix", label_smoothing=0.1)
+    assert clipaudit.recipe("fast", method="dividemix").method == "dividemix"
+
+
 def test_muon_turns_filters_by_orthogonal_steps_and_leaves_their_norm() -> None:
     torch.manual_seed(0)
     for shape in ((8, 40), (40, 8)):

@@ -5,10 +5,12 @@ A method is a class in a file of its own (`base.Method` says what it must do) an
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from clipaudit.errors import UsageError
 from clipaudit.options import option
 from clipaudit.options.kinds import Range, Switch
 from clipaudit.training.config import EPOCHS, TrainConfig
@@ -52,6 +54,12 @@ class DivideMixConfig(TrainConfig):
     def networks(self) -> int:
         """Two, which guess labels together."""
         return 2
+
+    def refuse_idle(self, given: Collection[str]) -> None:
+        """UsageError for label smoothing, too: what DivideMix learns are guesses, which are soft already."""
+        if "label_smoothing" in given:
+            raise UsageError("label_smoothing has no effect with the method dividemix. Leave out one of them.")
+        super().refuse_idle(given)
 
 
 @dataclass(frozen=True)
